@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from collectors.base import CheckReport, Clock
@@ -104,8 +104,8 @@ class Http:
         self._lookup_seconds: dict[str, float] = {}
         self._reading: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession
-        self._headers = _headers(settings, client.user_agent)
-        self._proxy = _proxy(settings)
+        self._headers = _headers(settings)
+        self._proxy_headers = _proxy_headers(settings)
 
     async def __aenter__(self) -> Self:
         """Open the session."""
@@ -119,7 +119,7 @@ class Http:
                 limit=0,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=self._headers,
+            headers={"User-Agent": self.client.user_agent},  # aiohttp gives these to a proxy too
             timeout=aiohttp.ClientTimeout(),
             auto_decompress=False,
             trace_configs=[_TRACING],
@@ -193,16 +193,25 @@ class Http:
     def _request(
         self, method: str, origin: Origin, path: str, headers: Mapping[str, str] | None, trace: Trace | None
     ) -> Any:
-        options: dict[str, Any] = dict(self._proxy)
+        options: dict[str, Any] = {}
+        sent = CIMultiDict(self._headers)
+        sent.update(headers or {})
+        if origin.authority is not None:
+            sent["Host"] = origin.authority
         if origin.base.scheme == "https":
             options["server_hostname"] = origin.server_name
         if trace is None:
             options["ssl"] = self._tls.reading
-        host = {} if origin.authority is None else {"Host": origin.authority}
+        if self._settings.proxied():
+            options["proxy"] = self._settings.proxy_url
+            if origin.base.scheme == "https":
+                options["proxy_headers"] = self._proxy_headers
+            else:
+                sent.update(self._proxy_headers)
         return self._session.request(
             method,
             origin.url(path),
-            headers={**(headers or {}), **host},
+            headers=sent,
             allow_redirects=False,
             trace_request_ctx=trace,
             **options,
@@ -229,18 +238,19 @@ class Http:
         return bytes(body)
 
     def _observe(self, report: CheckReport, origin: Origin, trace: Trace) -> None:
-        for phase, seconds in trace.phases(perf_counter()).items():
+        phases = trace.phases(perf_counter())
+        for phase, seconds in phases.items():
             report.phases[phase] = report.phases.get(phase, 0.0) + seconds
-        if "resolve" in report.phases:
+        if "resolve" in phases:
             host = str(origin.base.host)
-            self._lookup_seconds[host] = max(report.phases["resolve"], self._lookup_seconds.get(host, 0.0))
+            self._lookup_seconds[host] = max(phases["resolve"], self._lookup_seconds.get(host, 0.0))
         self._keep_expiry(trace.certificates)
 
     def _keep_expiry(self, certificates: list[bytes]) -> None:
         for certificate in certificates:
             with suppress(ValueError):
-                expiry = not_after(certificate)
-                self.certificate_expiry = min(expiry, self.certificate_expiry or expiry)
+                expiry, known = not_after(certificate), self.certificate_expiry
+                self.certificate_expiry = expiry if known is None else min(expiry, known)
 
     async def _read_certificate(self, origin: Origin) -> None:
         """Connect once more, without verification, to learn when a refused certificate expires."""
@@ -259,23 +269,21 @@ class Http:
         await asyncio.wait({self._reading}, timeout=CERTIFICATE_SECONDS)
 
 
-def _headers(settings: TargetSettings, user_agent: str) -> dict[str, str]:
-    headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": user_agent}
+def _headers(settings: TargetSettings) -> CIMultiDict[str]:
+    headers = CIMultiDict({"Accept": "application/json", "Accept-Encoding": "gzip"})
     if (basic := settings.basic_auth) is not None:
         password = basic.password or basic.password_file
         headers["Authorization"] = aiohttp.encode_basic_auth(basic.username, password.get() if password else "")
-    return headers | {name: secret.get() for name, secret in {**settings.headers, **settings.header_files}.items()}
+    headers.update({name: secret.get() for name, secret in {**settings.headers, **settings.header_files}.items()})
+    return headers
 
 
-def _proxy(settings: TargetSettings) -> dict[str, Any]:
-    if not settings.proxied():
-        return {}
+def _proxy_headers(settings: TargetSettings) -> dict[str, str]:
     credentials = settings.proxy_auth or settings.proxy_auth_file
-    user, _, password = credentials.get().partition(":") if credentials else ("", "", "")
-    return {
-        "proxy": settings.proxy_url,
-        "proxy_auth": aiohttp.BasicAuth(user, password, "utf-8") if credentials else None,
-    }
+    if credentials is None:
+        return {}
+    user, _, password = credentials.get().partition(":")
+    return {"Proxy-Authorization": aiohttp.encode_basic_auth(user, password)}
 
 
 def _inflater(encoding: str) -> Any:

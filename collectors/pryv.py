@@ -159,12 +159,14 @@ class Settings(TargetSettings):
             if written.get("username") is None:
                 yield "", "missing key username"
             yield from one_of(written, "token", "token_file")
-        if not endpoint and not written.get("domain") and "dns" in (written.get("checks") or ()):
+        checks = written.get("checks")
+        if not endpoint and not written.get("domain") and isinstance(checks, list) and "dns" in checks:
             yield "checks", "the check dns needs domain: a single-core deployment has no name for each user"
         if written.get("basic_auth") is not None:
             yield "basic_auth", "basic_auth cannot be used here: Pryv takes its token in the same header"
         for key in ("headers", "header_files"):
-            if any(str(name).lower() == "authorization" for name in written.get(key) or ()):
+            given = written.get(key)
+            if isinstance(given, Mapping) and any(str(name).lower() == "authorization" for name in given):
                 yield key, "Authorization cannot be set here: Pryv takes its token in it"
 
     @property

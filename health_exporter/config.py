@@ -164,8 +164,8 @@ class _Loading:
         )
         misplaced = [key for key in written if key in of_targets]
         common = {key: value for key, value in written.items() if key not in misplaced}
-        findings = self._validated(CommonSettings, common)[1] + _broken_rules(CommonSettings, common)
-        findings += self._labels(common)
+        findings = self._validated(CommonSettings, common)[1]
+        findings += _broken_rules(CommonSettings, common, valid=not findings) + self._labels(common)
         findings += [_Finding((key,), "has no default: give it at each target", at_key=True) for key in misplaced]
         self._report(("defaults",), findings)
         self._default_findings = frozenset(findings)
@@ -205,8 +205,7 @@ class _Loading:
             merged["labels"] = {**labels[0], **labels[1]}
         settings, findings = self._settings(merged)
         findings += self._labels(merged)
-        if not any(finding.path[:1] == ("tls_config",) for finding in findings):
-            self._note_tls(path, written, merged)
+        self._note_tls(path, written, merged)
         own = [f for f in findings if f not in self._default_findings or not _is_inherited(f.path, written)]
         self._report(path, own)
         return settings if not findings else None
@@ -216,10 +215,10 @@ class _Loading:
         model = self._kinds.get(kind) if isinstance(kind, str) else None
         if model is not None:
             settings, findings = self._validated(model, merged)
-            return settings, findings + _broken_rules(model, merged)
+            return settings, findings + _broken_rules(model, merged, valid=not findings)
         known = {key: value for key, value in merged.items() if key in TargetSettings.model_fields}
         findings = self._validated(TargetSettings, {**known, "collector": ""})[1]
-        return None, [self._no_kind(merged), *findings, *_broken_rules(CommonSettings, known)]
+        return None, [self._no_kind(merged), *findings, *_broken_rules(CommonSettings, known, valid=not findings)]
 
     def _no_kind(self, merged: dict[str, Any]) -> _Finding:
         names = " | ".join(sorted(self._kinds))
@@ -273,12 +272,19 @@ def _parts(model: type[Model]) -> Iterator[tuple[str, type[Model]]]:
                 yield key, kind
 
 
-def _broken_rules(model: type[Model], written: dict[str, Any]) -> list[_Finding]:
-    findings = [_Finding((key,) if key else (), message, at_key=bool(key)) for key, message in model.rules(written)]
+def _broken_rules(model: type[Model], written: dict[str, Any], *, valid: bool) -> list[_Finding]:
+    findings = []
+    try:
+        for key, message in model.rules(written):
+            findings.append(_Finding((key,) if key else (), message, at_key=bool(key)))
+    except (AttributeError, TypeError, ValueError):
+        # The rule met a value of a wrong type, which has been found already.
+        if valid:
+            raise
     for key, part in _parts(model):
         inner = written.get(key)
         if isinstance(inner, dict):
-            findings += [_Finding((key, *f.path), f.message, f.at_key) for f in _broken_rules(part, inner)]
+            findings += [_Finding((key, *f.path), f.message, f.at_key) for f in _broken_rules(part, inner, valid=valid)]
     return findings
 
 
@@ -330,7 +336,7 @@ def _followed(loc: tuple[int | str, ...], data: Any) -> tuple[Steps, Any]:
     """Return the steps of a pydantic location that the document has too, and the value there."""
     path: Steps = ()
     for step in loc:
-        if step in data if isinstance(data, dict) else isinstance(data, list):
+        if step in (data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()):
             data = data[step]
             path = (*path, step)
     return path, data

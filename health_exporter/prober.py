@@ -15,6 +15,7 @@ from collectors import COLLECTORS
 from collectors.base import Check, CheckReport, Clock, Collector, Conclusion
 from collectors.failures import Failure, Reason, describe, reason_of
 from collectors.http import Http, HttpClient
+from collectors.secrets import Secret
 from collectors.settings import TargetSettings
 from collectors.tls import TlsContexts
 from health_exporter.exporter_metrics import CHECK_FAILURES, CHECKS, SECRET_FAILURES, ExporterMetrics
@@ -86,6 +87,7 @@ class Target:
     tls: TlsContexts
     collector: type[Collector[Any, Any]]
     memory: Any
+    secrets: tuple[Secret, ...]
     answers: dict[str, tuple[float, CheckReport]] = field(default_factory=dict)
     """The last answer of each check with an interval, and when it was asked, by the monotonic clock."""
     asked: dict[str, float] = field(default_factory=dict)
@@ -129,8 +131,9 @@ class Prober:
         self.targets: dict[str, Target] = {}
         for settings in targets:
             collector = COLLECTORS[settings.collector]
-            target = Target(settings, tls[settings.tls_config], collector, collector.new_memory())
-            target.secret_version = _secret_version(settings)
+            target = Target(
+                settings, tls[settings.tls_config], collector, collector.new_memory(), settings.secrets()
+            )
             self.targets[settings.name] = target
         metrics.expect(target.settings for target in self.targets.values())
 
@@ -214,7 +217,7 @@ class Prober:
     def _refresh_secrets(self, target: Target) -> None:
         """Read secret files that have changed; a changed secret ends everything remembered with the old one."""
         name = target.settings.name
-        problems = [secret.refresh() for secret in target.settings.secrets()]
+        problems = [secret.refresh() for secret in target.secrets]
         for problem in problems:
             if problem is not None:
                 self._metrics.counter(SECRET_FAILURES, name).inc()
@@ -227,7 +230,7 @@ class Prober:
                         },
                     )
         target.secret_problems = problems
-        version = _secret_version(target.settings)
+        version = sum(secret.version for secret in target.secrets)
         if version != target.secret_version:
             target.secret_version = version
             target.answers.clear()
@@ -356,10 +359,6 @@ def _as_seen_now(report: CheckReport, elapsed: float) -> CheckReport:
     seen.duration = elapsed
     seen.finish(Reason.TIMEOUT, "not done when the request had to be answered")
     return seen
-
-
-def _secret_version(settings: TargetSettings) -> int:
-    return sum(secret.version for secret in settings.secrets())
 
 
 def _log_changes(target: Target, outcome: Outcome) -> None:

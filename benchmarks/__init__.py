@@ -1,0 +1,1 @@
+"""Benchmarks: what the exporter costs, printed; nothing is judged here."""
