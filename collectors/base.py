@@ -119,6 +119,10 @@ class CheckReport:
                 del self.samples[metric, values]
                 raise Failure(Reason.TOO_LARGE, f"more than {NAMED_THINGS} values of the label {metric.naming}")
 
+    def absorb(self, other: "CheckReport") -> None:
+        """Take over the samples of another report, such as one that was filled in a thread."""
+        self.samples.update(other.samples)
+
     def finish(self, reason: Reason | None, detail: str = "") -> None:
         """Give the verdict: None if the check passed."""
         self.done, self.reason, self.detail = True, reason, detail
@@ -131,6 +135,21 @@ class CheckReport:
         again.remembered = True
         again.finish(self.reason, self.detail)
         return again
+
+
+@dataclass(slots=True)
+class SteadyTime:
+    """A moment that is only known by estimates, such as a start time from an uptime: held still while they agree."""
+
+    TOLERANCE: ClassVar[float] = 2.0
+
+    moment: float | None = None
+
+    def hold(self, estimate: float) -> float:
+        """Return the moment: the one known, if the new estimate (Unix seconds) is within 2 s of it."""
+        if self.moment is None or abs(estimate - self.moment) > self.TOLERANCE:
+            self.moment = estimate
+        return self.moment
 
 
 _UNCLEAN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")

@@ -6,6 +6,7 @@ was found dead says nothing about the target.
 """
 
 import asyncio
+import errno
 import json
 import socket
 import threading
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from types import SimpleNamespace, TracebackType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -27,11 +28,14 @@ from collectors.failures import Broken, Failure, Reason, describe, reason_of
 from collectors.settings import TargetSettings
 from collectors.tls import TlsContexts, Trace, not_after, trace_of_request
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 FAMILIES = {"any": socket.AF_UNSPEC, "ip4": socket.AF_INET, "ip6": socket.AF_INET6}
 CERTIFICATE_SECONDS = 0.5
 """How long a check that has failed waits for the certificate to be read a second time."""
 LARGE_BODY = 256 * 1024
-"""Bodies above this many bytes are parsed in a thread, one at a time."""
+"""Bodies above this many bytes are decoded in a thread, one at a time."""
 INFLATE_STEP = 256 * 1024
 
 
@@ -77,8 +81,12 @@ class HttpClient:
         """Return the JSON document of a body. Raises ValueError, and Failure(too_large) if it nests too deep."""
         if len(body) <= LARGE_BODY:
             return _decode_json(body)
+        return await self.in_turn(_decode_json, body)
+
+    async def in_turn(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do large work in a thread, one at a time: two at once would hold up the event loop twice as long."""
         async with self._large:
-            return await asyncio.to_thread(_decode_json, body)
+            return await asyncio.to_thread(work, *args, **kwargs)
 
 
 def _decode_json(body: bytes) -> Any:
@@ -222,10 +230,11 @@ class Http:
         limit = self._settings.max_body_size
         if (response.content_length or 0) > limit:
             raise Failure(Reason.TOO_LARGE, f"the body has more than {limit} bytes")
-        inflate = _inflater(response.headers.get("Content-Encoding", ""))
+        inflate = _inflater(response.headers.get("Content-Encoding", ""), response.status)
         body = bytearray()
+        begun = False
         async for chunk in response.content.iter_any():
-            rest = chunk
+            begun, rest = True, chunk
             while rest:
                 body += rest if inflate is None else _inflate(inflate, rest)
                 rest = b"" if inflate is None else inflate.unconsumed_tail
@@ -233,7 +242,9 @@ class Http:
                     raise Failure(Reason.TOO_LARGE, f"the body has more than {limit} bytes")
                 if rest:
                     await asyncio.sleep(0)
-        if inflate is not None and body and not inflate.eof:
+            if inflate is not None and inflate.unused_data:
+                raise Failure(Reason.DISCONNECT, "the gzip stream goes on after its end")
+        if inflate is not None and begun and not inflate.eof:
             raise Failure(Reason.DISCONNECT, "the gzip stream ends before its end")
         return bytes(body)
 
@@ -286,13 +297,16 @@ def _proxy_headers(settings: TargetSettings) -> dict[str, str]:
     return {"Proxy-Authorization": aiohttp.encode_basic_auth(user, password)}
 
 
-def _inflater(encoding: str) -> Any:
-    """Return a decompressor for the body, or None for a plain one; only gzip is asked for."""
-    if encoding.lower() in {"", "identity"}:
-        return None
+def _inflater(encoding: str, status: int) -> Any:
+    """Return a decompressor for the body, or None for a plain one; only gzip is asked for.
+
+    Raises Failure(decode) for any other encoding, but of a success only: else the status says more than the body.
+    """
     if encoding.lower() in {"gzip", "x-gzip"}:
         return zlib.decompressobj(wbits=31)
-    raise Failure(Reason.DECODE, "a content encoding that was not asked for")
+    if encoding.lower() not in {"", "identity"} and 200 <= status < 300:  # noqa: PLR2004
+        raise Failure(Reason.DECODE, "a content encoding that was not asked for")
+    return None
 
 
 def _inflate(inflate: Any, data: bytes) -> bytes:
@@ -369,7 +383,10 @@ class Lookups:
                 loop.call_soon_threadsafe(tell, answer)
 
         lookup.add_done_callback(done)
-        threading.Thread(target=run, name=f"lookup {host}", daemon=True).start()
+        try:
+            threading.Thread(target=run, name=f"lookup {host}", daemon=True).start()
+        except RuntimeError as error:
+            tell(OSError(errno.EAGAIN, str(error)))
         return lookup
 
 

@@ -150,6 +150,14 @@ def _label_name(name: str) -> str:
     return name
 
 
+def _writable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise _fault("not a text that can be written as UTF-8") from error
+    return text
+
+
 def _target_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}", name):
         raise _fault("a target name has 1 to 63 of the characters A-Z a-z 0-9 _ . : - and begins with none of . : -")
@@ -252,7 +260,7 @@ class CommonSettings(Model):
     """The keys every kind of target has and `defaults` may give."""
 
     timeout: PositiveDuration = 5.0
-    labels: dict[Annotated[str, AfterValidator(_label_name)], str] = {}
+    labels: dict[Annotated[str, AfterValidator(_label_name)], Annotated[str, AfterValidator(_writable)]] = {}
     tls_config: TlsConfig = TlsConfig()
     basic_auth: BasicAuth | None = None
     headers: dict[Annotated[str, AfterValidator(_header_name)], SecretText] = {}

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from collectors import COLLECTORS
-from collectors.base import Check, CheckReport, Clock, Collector, Conclusion
+from collectors.base import Check, CheckReport, Collector, Conclusion
 from collectors.failures import Failure, Reason, describe, reason_of
 from collectors.http import Http, HttpClient
 from collectors.secrets import Secret
@@ -124,16 +124,13 @@ class Prober:
         metrics: ExporterMetrics,
     ) -> None:
         """Prepare every target; nothing is probed before somebody asks."""
-        self._client = client
-        self._clock: Clock = client.clock
+        self.client = client
         self._metrics = metrics
         self._flights: set[asyncio.Task[None]] = set()
         self.targets: dict[str, Target] = {}
         for settings in targets:
             collector = COLLECTORS[settings.collector]
-            target = Target(
-                settings, tls[settings.tls_config], collector, collector.new_memory(), settings.secrets()
-            )
+            target = Target(settings, tls[settings.tls_config], collector, collector.new_memory(), settings.secrets())
             self.targets[settings.name] = target
         metrics.expect(target.settings for target in self.targets.values())
 
@@ -189,7 +186,7 @@ class Prober:
 
     def _launch(self, target: Target, budget: Budget) -> "Flight":
         self._refresh_secrets(target)
-        flight = Flight(target, self._client, budget.checks_until)
+        flight = Flight(target, self.client, budget.checks_until)
 
         async def fly() -> None:
             try:

@@ -28,6 +28,7 @@ from health_exporter.exposition import (
     join,
     negotiate,
 )
+from health_exporter.outcome import Outcome
 from health_exporter.prober import Budget, Gate, Prober
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ SMALL_BODY = 1400
 """Bodies up to this many bytes fit a packet: not worth compressing."""
 LARGE_BODY = 256 * 1024
 """Bodies above this many bytes are compressed in a thread."""
+MANY_SAMPLES = 5000
+"""More samples of one target than these are encoded in a thread."""
 _SECONDS = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -141,8 +144,7 @@ class Exporter:
         gate = Gate(budget.seconds, len(names))
 
         async def one(name: str) -> Blocks:
-            outcome = await self._prober.probe(name, budget, gate)
-            return encode_target(outcome, budget.seconds, static_labels=True)
+            return await self._encoded(await self._prober.probe(name, budget, gate), budget, static_labels=True)
 
         blocks = await asyncio.gather(*(one(name) for name in names))
         own = self._options.exporter_metrics and not narrowed
@@ -162,7 +164,7 @@ class Exporter:
         self._known(names[0])
         budget = self._budget(request)
         outcome = await self._prober.probe(names[0], budget)
-        return await self._answer(request, [encode_target(outcome, budget.seconds, static_labels=False)], own=False)
+        return await self._answer(request, [await self._encoded(outcome, budget, static_labels=False)], own=False)
 
     async def healthy(self, _: web.Request) -> web.StreamResponse:
         """Say that the process answers."""
@@ -187,6 +189,11 @@ class Exporter:
             content_type="text/html",
             headers={"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff"},
         )
+
+    async def _encoded(self, outcome: Outcome, budget: Budget, *, static_labels: bool) -> Blocks:
+        if sum(len(report.samples) for report in outcome.reports) <= MANY_SAMPLES:
+            return encode_target(outcome, budget.seconds, static_labels=static_labels)
+        return await self._prober.client.in_turn(encode_target, outcome, budget.seconds, static_labels=static_labels)
 
     def _selected(self, request: web.Request) -> list[str]:
         _only(request, ("target", "collector"))
