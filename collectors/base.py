@@ -80,6 +80,7 @@ class CheckReport:
         "detail",
         "done",
         "duration",
+        "names",
         "phases",
         "reason",
         "remembered",
@@ -91,6 +92,7 @@ class CheckReport:
         """Begin an empty report."""
         self.check = check
         self.samples: dict[tuple[Metric, tuple[str, ...]], Sample] = {}
+        self.names: dict[Metric, set[str]] = {}
         self.done = False
         self.reason: Reason | None = None
         self.detail = ""
@@ -112,16 +114,19 @@ class CheckReport:
             values = tuple([clean_label(labels[name]) for name in metric.labels])
         except KeyError as error:
             raise TypeError(f"{metric.name} has no label {error}") from None
-        self.samples[metric, values] = Sample(metric, values, float(number))
-        if metric.naming and len(self.samples) > NAMED_THINGS:
-            at = metric.labels.index(metric.naming)
-            if len({key[1][at] for key in self.samples if key[0] is metric}) > NAMED_THINGS:
-                del self.samples[metric, values]
+        if metric.naming:
+            names = self.names.setdefault(metric, set())
+            name = values[metric.labels.index(metric.naming)]
+            if name not in names and len(names) >= NAMED_THINGS:
                 raise Failure(Reason.TOO_LARGE, f"more than {NAMED_THINGS} values of the label {metric.naming}")
+            names.add(name)
+        self.samples[metric, values] = Sample(metric, values, float(number))
 
     def absorb(self, other: "CheckReport") -> None:
         """Take over the samples of another report, such as one that was filled in a thread."""
         self.samples.update(other.samples)
+        for metric, names in other.names.items():
+            self.names.setdefault(metric, set()).update(names)
 
     def finish(self, reason: Reason | None, detail: str = "") -> None:
         """Give the verdict: None if the check passed."""
@@ -170,14 +175,15 @@ class Check:
     """One check as the engine runs it.
 
     A success is reused while younger than `interval` seconds, a failure while younger than `retry`; 0 asks at every
-    probe. `recall` is called with a reused success and may raise Failure, if time alone has changed the verdict.
+    probe. `recall` is called with a success that could be reused: it returns whether that still holds (if not, it is
+    asked again), or raises Failure if what has happened since has changed the verdict.
     """
 
     name: str
     ask: Callable[[CheckReport], Awaitable[None]]
     interval: float = 0.0
     retry: float = 0.0
-    recall: Callable[[CheckReport], None] | None = None
+    recall: Callable[[CheckReport], bool] | None = None
 
 
 @dataclass(slots=True)

@@ -377,7 +377,7 @@ class Pryv(Collector[Settings, Memory]):
             Check("dns", self.dns),
             Check("registration", self.registration),
             Check("platform", self.platform),
-            Check("storage", self.storage, interval=settings.storage_interval),
+            Check("storage", self.storage, interval=settings.storage_interval, recall=self.recall_token),
             Check("hfs", self.hfs),
             Check("series", self.series),
             Check("service_info", self.service_info),
@@ -430,7 +430,9 @@ class Pryv(Collector[Settings, Memory]):
 
     async def storage(self, report: CheckReport) -> None:
         """GET events?limit=1: authentication and base storage. Writes an audit row."""
-        parse(Events, await self._get_with_token(report, "/events?limit=1", "events", HTTPStatus.OK))
+        document = await self._get_with_token(report, "/events?limit=1", "events", HTTPStatus.OK)
+        self._accept_token()
+        parse(Events, document)
 
     async def hfs(self, report: CheckReport) -> None:
         """OPTIONS of a series: something answers where the HFS should, as the guide asks; no token is needed."""
@@ -469,7 +471,9 @@ class Pryv(Collector[Settings, Memory]):
 
     async def access(self, report: CheckReport) -> None:
         """GET access-info: what the token may do and when it expires. Writes an audit row."""
-        access = parse(AccessInfo, await self._get_with_token(report, "/access-info", "type", HTTPStatus.OK))
+        document = await self._get_with_token(report, "/access-info", "type", HTTPStatus.OK)
+        self._accept_token()
+        access = parse(AccessInfo, document)
         if access.expires is not None:
             report.add(TOKEN_EXPIRY, access.expires)
         if access.permissions is None:
@@ -479,11 +483,21 @@ class Pryv(Collector[Settings, Memory]):
             level = levels[0] if levels else "none"
         report.add(TOKEN_INFO, 1, access_type=access.type, level=level)
 
-    def recall_access(self, report: CheckReport) -> None:
-        """Refuse a remembered access whose time is over."""
+    def recall_token(self, _: CheckReport) -> bool:
+        """Hold on to what is remembered unless the token has been refused since; then it is asked after the backoff."""
+        if self.memory.refused_token != self.account.token:
+            return True
+        if self.clock.monotonic() < self.memory.refused_until:
+            raise Failure(Reason.AUTH, "the token has been refused since this was asked")
+        return False
+
+    def recall_access(self, report: CheckReport) -> bool:
+        """Refuse a remembered access whose time is over, too."""
+        holds = self.recall_token(report)
         expires = [sample.number for sample in report.samples.values() if sample.metric is TOKEN_EXPIRY]
-        if expires and expires[0] <= self.clock.wall():
+        if holds and expires and expires[0] <= self.clock.wall():
             raise Failure(Reason.AUTH, "the token has expired since access-info was last asked")
+        return holds
 
     async def _core_addresses(self) -> tuple[str, ...]:
         host = str(self.account.url.host)
@@ -518,6 +532,11 @@ class Pryv(Collector[Settings, Memory]):
                 memory.refused_token = token
                 memory.refused_until = self.clock.monotonic() + self.settings.auth_backoff
             raise
+
+    def _accept_token(self) -> None:
+        """Forget a refusal, on the API worker's word: the HFS worker goes on accepting a deleted token."""
+        if self.memory.refused_token == self.account.token:
+            self.memory.refused_token = None
 
     async def _ask(
         self, report: CheckReport, method: str, origin: Origin, path: str, headers: Mapping[str, str] | None = None

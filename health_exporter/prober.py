@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 RESERVE = 0.05
 """Share of a budget, and seconds at the least, that are kept for joining the answer."""
+JITTER = 0.05
+"""A scrape that comes this many seconds early finds an answer as old as one that is on time."""
 GATE_WIDTH = 4
 GATE_SHARE = 0.2
 GATE_HOLD = 0.05
@@ -103,7 +105,22 @@ class Target:
         if check.name not in self.answers:
             return None
         asked, report = self.answers[check.name]
-        return report if now - asked < (check.interval if report.reason is None else check.retry) else None
+        keep = check.interval if report.reason is None else check.retry
+        return report if now - asked + JITTER < keep else None
+
+    def begin_asking(self, check: Check, now: float, wall: float) -> None:
+        """Remember a check that is not to be asked again soon as asked, before its answer is known.
+
+        A probe that is cancelled never learns the answer, but the server works on it all the same.
+        """
+        pending = CheckReport(check.name)
+        pending.asked_at = self.asked[check.name] = wall
+        pending.finish(Reason.TIMEOUT, "asked a moment ago, and its answer was not waited for")
+        self.answers[check.name] = (now, pending)
+
+    def forget_answers(self) -> None:
+        """Forget what was answered to another secret, but not that a server may still be at work."""
+        self.answers = {name: known for name, known in self.answers.items() if known[1].reason is Reason.TIMEOUT}
 
     def all_failing(self, reason: Reason, detail: str) -> Outcome:
         """Return the outcome of a probe that could not be made."""
@@ -172,11 +189,11 @@ class Prober:
                 await asyncio.shield(flight.task)
         except TimeoutError:
             outcome = flight.outcome()
-            if flight.waiting == 1:
+            if flight.waiting == 1 and not flight.task.done():
                 self._record(target, outcome)
             return outcome
         else:
-            return flight.outcome()
+            return flight.result or flight.outcome()
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():
@@ -191,10 +208,14 @@ class Prober:
         async def fly() -> None:
             try:
                 await flight.run()
+                flight.result = flight.outcome()
+            except Exception:
+                log.exception("probe failed by a bug of the exporter", extra={"target": target.settings.name})
+                flight.result = target.all_failing(Reason.INTERNAL, "the log has the exception")
             finally:
                 if target.flight is flight:
                     target.flight = None
-            self._record(target, flight.outcome())
+            self._record(target, flight.result)
 
         flight.task = asyncio.create_task(fly(), name=f"probe {target.settings.name}")
         self._flights.add(flight.task)
@@ -230,7 +251,7 @@ class Prober:
         version = sum(secret.version for secret in target.secrets)
         if version != target.secret_version:
             target.secret_version = version
-            target.answers.clear()
+            target.forget_answers()
 
 
 class Flight:
@@ -239,6 +260,7 @@ class Flight:
     def __init__(self, target: Target, client: HttpClient, until: float) -> None:
         """Prepare a probe whose checks end at loop time `until`."""
         self.task: asyncio.Task[None]
+        self.result: Outcome | None = None
         self.waiting = 0
         self._target = target
         self._client = client
@@ -290,10 +312,12 @@ class Flight:
     async def _judge(self, check: Check, report: CheckReport) -> None:
         """Give one check its verdict; never raises but when the probe is cancelled."""
         known = self._target.recall(check, self._client.clock.monotonic())
-        if known is not None:
-            self._reports[check.name] = _recalled(check, known)
+        if known is not None and (again := self._recalled(check, known)) is not None:
+            self._reports[check.name] = again
             return
         asked_at, asked = self._client.clock.wall(), self._client.clock.monotonic()
+        if check.retry:
+            self._target.begin_asking(check, asked, asked_at)
         began = perf_counter()
         reason, detail = await self._ask(check, report)
         if not report.remembered:
@@ -312,39 +336,42 @@ class Flight:
         try:
             async with limit:
                 await check.ask(report)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - folded to a reason
             if limit.expired():
                 return Reason.TIMEOUT, f"not done within its time, in the phase {_last(report.phases)}"
-            if isinstance(error, Failure):
-                return error.reason, error.detail
-            reason = reason_of(error)
-            if reason is Reason.INTERNAL:
-                log.exception(
-                    "check failed by a bug of the exporter",
-                    extra={
-                        "target": self._target.settings.name,
-                        "check": check.name,
-                    },
-                )
-            return reason, describe(error)
+            return self._folded(check, error)
         else:
             return None, ""
         finally:
             del self._limits[limit]
 
+    def _recalled(self, check: Check, known: CheckReport) -> CheckReport | None:
+        """Return a remembered answer as one of this probe, or None if it no longer holds."""
+        report = known.recalled()
+        if known.reason is None and check.recall is not None:
+            try:
+                if not check.recall(report):
+                    return None
+            except Exception as error:  # noqa: BLE001 - folded to a reason
+                report.finish(*self._folded(check, error))
+        return report
+
+    def _folded(self, check: Check, error: Exception) -> tuple[Reason, str]:
+        """Return what an exception says about a check; a bug is logged."""
+        if isinstance(error, Failure):
+            return error.reason, error.detail
+        reason = reason_of(error)
+        if reason is Reason.INTERNAL:
+            log.error(
+                "check failed by a bug of the exporter",
+                extra={"target": self._target.settings.name, "check": check.name},
+                exc_info=error,
+            )
+        return reason, describe(error)
+
 
 def _last(phases: Mapping[str, float]) -> str:
     return list(phases)[-1] if phases else "none"
-
-
-def _recalled(check: Check, known: CheckReport) -> CheckReport:
-    report = known.recalled()
-    if known.reason is None and check.recall is not None:
-        try:
-            check.recall(report)
-        except Failure as failure:
-            report.finish(failure.reason, failure.detail)
-    return report
 
 
 def _as_seen_now(report: CheckReport, elapsed: float) -> CheckReport:

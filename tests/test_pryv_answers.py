@@ -155,7 +155,10 @@ VERDICTS: dict[str, dict[str, tuple[str, ...]]] = {
 GREETINGS = ("root", "health", "healthz", "metrics", "status", "user_root", "keepalive_root", "root_text", "tls_root")
 ELSEWHERE = {
     "greeting": (GREETINGS, CHECKS),
-    "the HFS worker's own status": (("hfs_system_status", "pgdown_hfs_status", "platform_back_hfs_status"), JSON_CHECKS),
+    "the HFS worker's own status": (
+        ("hfs_system_status", "pgdown_hfs_status", "platform_back_hfs_status"),
+        JSON_CHECKS,
+    ),
     "a document of another kind": (("oauth_wellknown", "reg_email_username"), JSON_CHECKS),
     "a text": (("events_options",), JSON_CHECKS),
 }
@@ -172,7 +175,7 @@ def replayed(name: str) -> Reply:
     """Return the measured answer: what had no ETag was streamed."""
     measured = MEASURED[name]
     if "broken" in measured:
-        return {"no answer": Hang(), "closed": Close()}[measured["broken"]]
+        return Close() if measured["broken"] == "closed" else Hang()
     headers = tuple((key, value) for key, value in measured["headers"])
     streamed = "etag" not in {key.lower() for key, _ in headers}
     return Answer(measured["status"], headers, measured["body"].encode(), chunked=streamed)
@@ -255,9 +258,7 @@ PUBLISHED: list[tuple[str, str, dict[tuple[str, ...], float]]] = [
 
 
 @pytest.mark.parametrize(("check", "name", "published"), PUBLISHED)
-async def test_what_a_measured_answer_publishes(
-    check: str, name: str, published: dict[tuple[str, ...], float]
-) -> None:
+async def test_what_a_measured_answer_publishes(check: str, name: str, published: dict[tuple[str, ...], float]) -> None:
     async with Server(lambda _: replayed(name)) as server:
         outcome = await probe_once(pryv(f"http://127.0.0.1:{server.port}", checks=[check]))
 
