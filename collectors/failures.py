@@ -106,10 +106,10 @@ def describe(error: BaseException) -> str:
     link: BaseException | None = error
     while link is not None and len(parts) < 4:  # noqa: PLR2004
         text = type(link).__name__
-        if isinstance(link, ssl.SSLCertVerificationError):
-            text += f" ({link.verify_message})"
-        elif isinstance(link, OSError) and link.strerror:
-            text += f" ({link.strerror})" if not isinstance(link, aiohttp.ClientConnectorError) else ""
+        if isinstance(link, OSError) and not isinstance(link, aiohttp.ClientConnectorError):
+            # aiohttp's own certificate error is one of Python's too, but has nothing of its attributes.
+            words = getattr(link, "verify_message", None) or link.strerror
+            text += f" ({words})" if words else ""
         if not isinstance(link, Broken):
             parts.append(text)
         link = link.__cause__

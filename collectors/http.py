@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 FAMILIES = {"any": socket.AF_UNSPEC, "ip4": socket.AF_INET, "ip6": socket.AF_INET6}
 CERTIFICATE_SECONDS = 0.5
-"""How long a check that has failed waits for the certificate to be read a second time."""
+"""How long a probe waits at its end for refused certificates to be read."""
 LARGE_BODY = 256 * 1024
 """Bodies above this many bytes are decoded in a thread, one at a time."""
 INFLATE_STEP = 256 * 1024
@@ -110,7 +110,7 @@ class Http:
         self._settings = settings
         self._tls = tls
         self._lookup_seconds: dict[str, float] = {}
-        self._reading: asyncio.Task[None] | None = None
+        self._reading: dict[Origin, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession
         self._headers = _headers(settings)
         self._proxy_headers = _proxy_headers(settings)
@@ -138,10 +138,13 @@ class Http:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close every connection."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        """Close every connection; at an undisturbed end, give refused certificates a moment to be read."""
+        reading = self._reading.values()
+        if reading and error is None:
+            await asyncio.wait(reading, timeout=CERTIFICATE_SECONDS)
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
         await self._session.close()
 
     @property
@@ -187,7 +190,7 @@ class Http:
                 took = end - (trace.sent or end)
                 return Reply(response.status, response.headers, body, self.client.clock.wall() - took / 2, took)
         except aiohttp.ClientConnectorCertificateError as error:
-            await self._read_certificate(origin)
+            self._read_certificate(origin)
             raise Failure(Reason.TLS, describe(error)) from error
         except (aiohttp.ClientConnectorError, Broken) as error:
             # The peer may end a handshake without an alert: then only the trace knows that it was one.
@@ -263,9 +266,12 @@ class Http:
                 expiry, known = not_after(certificate), self.certificate_expiry
                 self.certificate_expiry = expiry if known is None else min(expiry, known)
 
-    async def _read_certificate(self, origin: Origin) -> None:
-        """Connect once more, without verification, to learn when a refused certificate expires."""
-        if self._reading is not None:
+    def _read_certificate(self, origin: Origin) -> None:
+        """Connect once more, without verification, to learn when a refused certificate expires.
+
+        Beside the check, not in its time: that the certificate was refused is known already.
+        """
+        if origin in self._reading:
             return
 
         async def read() -> None:
@@ -276,8 +282,7 @@ class Http:
                     pass
             self._keep_expiry(trace.certificates)
 
-        self._reading = asyncio.create_task(read())
-        await asyncio.wait({self._reading}, timeout=CERTIFICATE_SECONDS)
+        self._reading[origin] = asyncio.create_task(read())
 
 
 def _headers(settings: TargetSettings) -> CIMultiDict[str]:
