@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 import prometheus_client.exposition
 import prometheus_client.openmetrics.exposition
@@ -91,12 +92,12 @@ def _format(media_type: str, parameters: Mapping[str, str]) -> Format | None:
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
     """Return whether an Accept-Encoding header takes gzip."""
+    taken: dict[str, bool] = {}
     for item in (accept_encoding or "").split(","):
         coding, _, rest = item.partition(";")
-        if coding.strip().lower() in {"gzip", "x-gzip", "*"}:
-            parameters = _parameters(rest) or {}
-            return parameters.get("q", "1").rstrip("0.") != ""
-    return False
+        parameters = _parameters(rest) or {}
+        taken[coding.strip().lower().removeprefix("x-")] = parameters.get("q", "1").rstrip("0.") != ""
+    return taken.get("gzip", taken.get("*", False))
 
 
 def compress(body: bytes) -> bytes:
@@ -133,12 +134,12 @@ def join(targets: Iterable[Blocks], form: Format) -> bytes:
     for blocks in targets:
         for metric, lines in blocks.items():
             families.setdefault(metric, []).append(lines)
-    out: list[str] = []
+    out: list[bytes] = []
     for metric, blocks_of_metric in families.items():
-        out.append(_heading(metric, form.openmetrics))
-        for lines in blocks_of_metric:
-            out.extend(lines)
-    return "\n".join([*out, ""]).encode()
+        # Family by family: one rare character makes a text four times as large, and so its encoding as slow.
+        lines = [_heading(metric, form.openmetrics), *chain.from_iterable(blocks_of_metric)]
+        out.append("\n".join(lines).encode())
+    return b"\n".join([*out, b""])
 
 
 def encode_registry(registry: CollectorRegistry, form: Format) -> bytes:

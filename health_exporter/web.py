@@ -9,12 +9,13 @@ import logging
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from collectors import COLLECTORS
+from collectors.failures import Reason
 from health_exporter import __version__
 from health_exporter.exporter_metrics import IN_FLIGHT, REJECTED, REQUESTS, ExporterMetrics
 from health_exporter.exposition import (
@@ -41,8 +42,10 @@ SMALL_BODY = 1400
 LARGE_BODY = 256 * 1024
 """Bodies above this many bytes are compressed in a thread."""
 MANY_SAMPLES = 5000
-"""More samples of one target than these are encoded in a thread."""
+"""More samples than these are encoded, and joined, in a thread."""
 _SECONDS = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+_ADDRESS = re.compile(r"(?:\[(?P<ip6>[^\[\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -108,6 +111,9 @@ class Exporter:
             error.headers["Cache-Control"] = "no-store"
             self._metrics.counter(REQUESTS, name, str(error.status)).inc()
             raise
+        except Exception:
+            log.exception("request failed by a bug of the exporter", extra={"handler": name})
+            response = web.Response(text="a bug of the exporter; its log has the exception\n", status=500)
         response.headers["Cache-Control"] = "no-store"
         self._metrics.counter(REQUESTS, name, str(response.status)).inc()
         return response
@@ -191,9 +197,17 @@ class Exporter:
         )
 
     async def _encoded(self, outcome: Outcome, budget: Budget, *, static_labels: bool) -> Blocks:
-        if sum(len(report.samples) for report in outcome.reports) <= MANY_SAMPLES:
-            return encode_target(outcome, budget.seconds, static_labels=static_labels)
-        return await self._prober.client.in_turn(encode_target, outcome, budget.seconds, static_labels=static_labels)
+        """Return the lines of one target; samples that cannot be written cost no other target its own."""
+        name = outcome.settings.name
+        try:
+            if sum(len(report.samples) for report in outcome.reports) <= MANY_SAMPLES:
+                return encode_target(outcome, budget.seconds, static_labels=static_labels)
+            in_turn = self._prober.client.in_turn
+            return await in_turn(encode_target, outcome, budget.seconds, static_labels=static_labels)
+        except Exception:
+            log.exception("samples not written by a bug of the exporter", extra={"target": name})
+            failed = self._prober.targets[name].all_failing(Reason.INTERNAL, "the log has the exception")
+            return encode_target(failed, budget.seconds, static_labels=static_labels)
 
     def _selected(self, request: web.Request) -> list[str]:
         _only(request, ("target", "collector"))
@@ -222,9 +236,10 @@ class Exporter:
             budget_seconds(request.headers.getall(TIMEOUT_HEADER, []), self._options.timeout_offset)
         )
 
-    async def _answer(self, request: web.Request, blocks: Iterable[Blocks], *, own: bool) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, blocks: Sequence[Blocks], *, own: bool) -> web.StreamResponse:
         form: Format = negotiate(",".join(request.headers.getall("Accept", [])))
-        body = join(blocks, form)
+        many = sum(len(lines) for one in blocks for lines in one.values()) > MANY_SAMPLES
+        body = await asyncio.to_thread(join, blocks, form) if many else join(blocks, form)
         if own:
             body += encode_registry(self._metrics.registry, form)
         if form.openmetrics:
@@ -290,10 +305,10 @@ def _unknown(what: str, given: str, known: Iterable[str]) -> str:
 
 def parse_address(text: str) -> tuple[str, int]:
     """Read a listen address: `:10054` (both IP families), `127.0.0.1:10054`, `[::1]:10054`. Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:  # noqa: PLR2004
         raise ValueError(f"not a listen address: {text!r}; write :10054, 127.0.0.1:10054 or [::1]:10054")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return match["ip6"] or match["host"], int(match["port"])
 
 
 def open_listener(host: str, port: int) -> socket.socket:
