@@ -140,12 +140,14 @@ class Http:
     ) -> None:
         """Close every connection; at an undisturbed end, give refused certificates a moment to be read."""
         reading = self._reading.values()
-        if reading and error is None:
-            await asyncio.wait(reading, timeout=CERTIFICATE_SECONDS)
-        for task in reading:
-            task.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
-        await self._session.close()
+        try:
+            if reading and error is None:
+                await asyncio.wait(reading, timeout=CERTIFICATE_SECONDS)
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+            await self._session.close()
 
     @property
     def lookup_seconds(self) -> float | None:

@@ -25,6 +25,7 @@ from collectors.http import Http, Origin, Reply
 from collectors.replies import ReplyModel, check_status, parse, read_document
 from collectors.secrets import Secret
 from collectors.settings import (
+    CheckList,
     Duration,
     Model,
     PositiveDuration,
@@ -70,12 +71,6 @@ def _ipv4(text: str) -> str:
         return str(IPv4Address(text))
     except ValueError:
         raise ValueError("not an IPv4 address: only A records are asked") from None
-
-
-def _no_twice(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError("a check is listed twice")
-    return names
 
 
 _TEXT = WithJsonSchema({"type": "string"})
@@ -141,7 +136,7 @@ class Settings(TargetSettings):
     domain: Annotated[str, AfterValidator(_domain)] | None = None
     register_url: Url | None = None
     dns: DnsSettings = DnsSettings()
-    checks: Annotated[tuple[CheckName, ...], Field(strict=False, min_length=1), AfterValidator(_no_twice)] | None = None
+    checks: CheckList[CheckName] | None = None
     storage_interval: Duration = 60.0
     access_interval: Duration = 300.0
     auth_backoff: Duration = 60.0

@@ -26,6 +26,8 @@ from yarl import URL
 
 from collectors.secrets import MASK, Secret
 
+Name = TypeVar("Name", bound=str)
+
 
 def _fault(message: str) -> PydanticCustomError:
     return PydanticCustomError("setting", "{message}", {"message": message})
@@ -191,6 +193,16 @@ SecretFile = Annotated[Secret, BeforeValidator(_secret_file), _MASKED, _TEXT_SCH
 """The path of a file that holds a secret."""
 Url = Annotated[URL, BeforeValidator(parse_url), PlainSerializer(str, return_type=str), _TEXT_SCHEMA]
 """An http or https URL without user part, query and fragment."""
+
+
+def _no_twice(names: tuple[Name, ...]) -> tuple[Name, ...]:
+    if len(set(names)) < len(names):
+        raise _fault("a check is listed twice")
+    return names
+
+
+CheckList = Annotated[tuple[Name, ...], Field(strict=False, min_length=1), AfterValidator(_no_twice)]
+"""The checks to make: at least one, none twice."""
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 """A list of texts."""
 Size = Annotated[ByteSize, BeforeValidator(_size), AfterValidator(_more_than_zero)]

@@ -17,9 +17,9 @@ from yarl import URL
 from collectors import COLLECTORS
 from collectors.base import Clock
 from collectors.http import HttpClient
-from collectors.settings import PositiveDuration, TargetSettings
+from collectors.settings import Duration, PositiveDuration, TargetSettings
 from collectors.tls import TlsContexts
-from health_exporter import __version__, demo, log, reference
+from health_exporter import __version__, demo, discovery, log, reference
 from health_exporter.config import Config, ConfigError, load
 from health_exporter.exporter_metrics import RELOAD_SUCCESSFUL, RELOAD_TIME, ExporterMetrics, revision
 from health_exporter.exposition import PLAIN, encode_target, join
@@ -82,6 +82,20 @@ def _probe(options: argparse.Namespace) -> int:
     return 0 if outcome.success else 1
 
 
+def _scrape_config(options: argparse.Namespace) -> int:
+    addresses = options.address or [f"localhost{DEFAULT_ADDRESS}"]
+    targets: Sequence[TargetSettings] = ()
+    if options.style == "probe" or (options.style == "metrics" and len(addresses) > 1):
+        config = _load(options)
+        if config is None:
+            return 1
+        targets = config.targets
+    scheme = options.web_external_url.scheme if options.web_external_url else "http"
+    prefix = _web_options(options).route_prefix
+    print(discovery.scrape_config(options.style, targets, addresses, scheme, prefix), end="")
+    return 0
+
+
 def _metrics(_: argparse.Namespace) -> int:
     print(reference.markdown(), end="")
     return 0
@@ -92,6 +106,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": _check,
     "probe": _probe,
     "demo": _demo,
+    "scrape-config": _scrape_config,
     "metrics": _metrics,
 }
 
@@ -159,7 +174,7 @@ async def _exporter(
     metrics.gauge(RELOAD_TIME).set(clock.wall())
     prober = Prober(targets, tls, HttpClient(USER_AGENT, clock), metrics)
     exporter = Exporter(prober, metrics, _web_options(options))
-    async with serving(exporter, options.web_listen_address or [parse_address(DEFAULT_ADDRESS)]) as listening:
+    async with serving(exporter, _listen_addresses(options)) as listening:
         for host, port in listening:
             logger.info("listening", extra={"address": f"{host}:{port}", "targets": len(prober.targets)})
         yield listening
@@ -216,11 +231,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{version}{platform.python_version()})")
     _add_flags(parser, lambda default: default)
+    parser.set_defaults(web_listen_address_after=None)
     commands = parser.add_subparsers(dest="command", metavar="command")
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        _add_flags(command, lambda _: argparse.SUPPRESS)
+        _add_flags(command, lambda _: argparse.SUPPRESS, after="_after")
         return command
 
     add("serve", "serve the configured targets (the default)")
@@ -229,15 +245,33 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("target", help="name of the target")
     probe.add_argument("--timeout", type=_duration, default=10.0, help="budget of the probe (default 10s)")
     probe.add_argument("--format", choices=("text", "json"), default="text", help="exposition format, or JSON")
+    config = add("scrape-config", "print a ready Prometheus config")
+    config.add_argument(
+        "--style",
+        choices=discovery.STYLES,
+        default="metrics",
+        help="scrape /metrics (default), /probe for each target listed, or /probe for each target of /sd",
+    )
+    config.add_argument(
+        "--address",
+        action="append",
+        type=_host_port,
+        metavar="HOST:PORT",
+        help="where Prometheus reaches the exporter (default localhost:10054); several share the targets",
+    )
     add("demo", "serve built-in simulated targets; needs no config")
     add("metrics", "print the metric reference as Markdown")
     return parser
 
 
-def _add_flags(parser: argparse.ArgumentParser, default: Callable[[Any], Any]) -> None:
+def _add_flags(parser: argparse.ArgumentParser, default: Callable[[Any], Any], after: str = "") -> None:
+    """Add the flags; `after` marks the repeatable one where argparse would forget what stood before the command."""
+
     def flag(name: str, **options: Any) -> None:
         options["default"] = default(options.get("default"))
-        parser.add_argument(name, dest=name.removeprefix("--").replace(".", "_").replace("-", "_"), **options)
+        suffix = after if options.get("action") == "append" else ""
+        dest = name.removeprefix("--").replace(".", "_").replace("-", "_") + suffix
+        parser.add_argument(name, dest=dest, **options)
 
     flag("--config.file", default="config.yml", metavar="FILE", help="the config (default config.yml)")
     flag(
@@ -270,7 +304,7 @@ def _add_flags(parser: argparse.ArgumentParser, default: Callable[[Any], Any]) -
     )
     flag(
         "--timeout-offset",
-        type=_duration,
+        type=_offset,
         default=0.5,
         metavar="DURATION",
         help="taken off Prometheus' scrape timeout, so that the answer is there in time (default 0.5s)",
@@ -279,14 +313,15 @@ def _add_flags(parser: argparse.ArgumentParser, default: Callable[[Any], Any]) -
     flag("--log.format", choices=("logfmt", "json"), default="logfmt", help="how to write the log (default logfmt)")
 
 
-_DURATION = TypeAdapter[float](PositiveDuration)
-
-
-def _duration(text: str) -> float:
+def _duration(text: str, kind: TypeAdapter[float] = TypeAdapter(PositiveDuration)) -> float:  # noqa: B008
     try:
-        return _DURATION.validate_python(float(text) if text.replace(".", "", 1).isdigit() else text)
+        return kind.validate_python(float(text) if text.replace(".", "", 1).isdigit() else text)
     except ValidationError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error.errors()[0]['msg']}") from error
+
+
+def _offset(text: str) -> float:
+    return _duration(text, TypeAdapter(Duration))
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -294,6 +329,18 @@ def _address(text: str) -> tuple[str, int]:
         return parse_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _listen_addresses(options: argparse.Namespace) -> list[tuple[str, int]]:
+    given = [*(options.web_listen_address or ()), *(options.web_listen_address_after or ())]
+    return given or [parse_address(DEFAULT_ADDRESS)]
+
+
+def _host_port(text: str) -> str:
+    host, _ = _address(text)
+    if not host:
+        raise argparse.ArgumentTypeError(f"{text!r} has no host: write HOST:PORT")
+    return text
 
 
 def _count(text: str) -> int:
@@ -320,4 +367,5 @@ def _web_options(options: argparse.Namespace) -> WebOptions:
         exporter_metrics=not options.web_disable_exporter_metrics,
         probe_on_metrics=options.web_probe_on_metrics,
         timeout_offset=options.timeout_offset,
+        external=options.web_external_url,
     )

@@ -6,6 +6,7 @@ import difflib
 import errno
 import html
 import logging
+import os
 import re
 import signal
 import socket
@@ -13,10 +14,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass
 
 from aiohttp import web
+from yarl import URL
 
 from collectors import COLLECTORS
 from collectors.failures import Reason
 from health_exporter import __version__
+from health_exporter.discovery import groups
 from health_exporter.exporter_metrics import IN_FLIGHT, REJECTED, REQUESTS, ExporterMetrics
 from health_exporter.exposition import (
     END,
@@ -47,18 +50,25 @@ _SECONDS = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 _ADDRESS = re.compile(r"(?:\[(?P<ip6>[^\[\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", re.ASCII)
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class WebOptions:
-    """How to serve. `timeout_offset` in seconds; `route_prefix` is "" or begins with a slash and ends with none."""
+    """How to serve.
+
+    `timeout_offset` in seconds; `route_prefix` is "" or begins with a slash and ends with none; `external` is the URL
+    under which others reach the exporter, if it is not what they ask for.
+    """
 
     route_prefix: str = ""
     max_requests: int = 512
     exporter_metrics: bool = True
     probe_on_metrics: bool = True
     timeout_offset: float = 0.5
+    external: URL | None = None
 
 
 class Exporter:
@@ -85,6 +95,7 @@ class Exporter:
             ("/probe", self._limited(self.probe), "probe"),
         ):
             app.router.add_get(prefix + path, handler, name=name, allow_head=False)
+        app.router.add_get(f"{prefix}/sd", self.discovery, name="sd")
         app.router.add_get(f"{prefix}/-/healthy", self.healthy, name="healthy")
         app.router.add_get(f"{prefix}/-/ready", self.readiness, name="ready")
         app.router.add_get(f"{prefix}/", self.landing, name="landing")
@@ -172,6 +183,27 @@ class Exporter:
         outcome = await self._prober.probe(names[0], budget)
         return await self._answer(request, [await self._encoded(outcome, budget, static_labels=False)], own=False)
 
+    async def discovery(self, request: web.Request) -> web.StreamResponse:
+        """Answer Prometheus' HTTP service discovery with every target, or those of the kinds asked for.
+
+        What others reach the exporter by is told by its own flags or the Host of the request, never by X-Forwarded-*.
+        """
+        _only(request, ("collector",))
+        kinds = _kinds(request)
+        scheme, address = request.scheme, request.host
+        if (external := self._options.external) is not None:
+            scheme, address = external.scheme, external.host_port_subcomponent or ""
+        if not _HOST.fullmatch(address):
+            raise _bad("the Host header is not a host")
+        if not re.search(r":\d+$", address):
+            address += ":443" if scheme == "https" else ":80"
+        wanted = [
+            target.settings
+            for target in self._prober.targets.values()
+            if not kinds or target.settings.collector in kinds
+        ]
+        return web.json_response(groups(wanted, address, scheme, self._options.route_prefix))
+
     async def healthy(self, _: web.Request) -> web.StreamResponse:
         """Say that the process answers."""
         return web.Response(text="healthy\n")
@@ -211,14 +243,11 @@ class Exporter:
 
     def _selected(self, request: web.Request) -> list[str]:
         _only(request, ("target", "collector"))
-        names, kinds = request.query.getall("target", []), request.query.getall("collector", [])
+        names, kinds = request.query.getall("target", []), _kinds(request)
         if not self._options.probe_on_metrics:
             if names or kinds:
                 raise _bad("probing on /metrics is switched off: ask /probe?target=NAME")
             return []
-        for kind in kinds:
-            if kind not in COLLECTORS:
-                raise _bad(_unknown("collector", kind, COLLECTORS))
         for name in names:
             self._known(name)
         return [
@@ -287,6 +316,14 @@ def _only(request: web.Request, known: tuple[str, ...]) -> None:
             raise _bad(_unknown("parameter", name, known))
 
 
+def _kinds(request: web.Request) -> list[str]:
+    kinds = request.query.getall("collector", [])
+    for kind in kinds:
+        if kind not in COLLECTORS:
+            raise _bad(_unknown("collector", kind, COLLECTORS))
+    return kinds
+
+
 def _bad(sentence: str) -> web.HTTPBadRequest:
     return web.HTTPBadRequest(text=f"{sentence}\n")
 
@@ -340,7 +377,9 @@ async def serving(exporter: Exporter, addresses: Iterable[tuple[str, int]]) -> A
             try:
                 listener = open_listener(host, port)
             except OSError as error:
-                raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+                raise OSError(
+                    error.errno, f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
+                ) from error
             await web.SockSite(runner, listener).start()
             listening.append((host, int(listener.getsockname()[1])))
         exporter.ready = True

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -26,6 +27,16 @@ from tests.support import Samples, contexts_of, read
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/golden/ anew instead of comparing")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With NO_SKIPS set, a skipped test that needs a program is a failed one: CI has every program."""
+    report = yield
+    if report.skipped and os.environ.get("NO_SKIPS") and item.get_closest_marker("e2e"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but NO_SKIPS is set: {report.longrepr}"
+    return report
 
 
 @pytest.fixture

@@ -111,8 +111,14 @@ def test_flags_before_and_after_the_command_hold_together() -> None:
 
 
 def test_listen_addresses_add_up() -> None:
-    options = cli._parser().parse_args(["serve", "--web.listen-address=:1", "--web.listen-address", "[::1]:2"])
-    assert options.web_listen_address == [("", 1), ("::1", 2)]
+    arguments = ["--web.listen-address=:1", "serve", "--web.listen-address=:2", "--web.listen-address", "[::1]:3"]
+    options = cli._parser().parse_args(arguments)
+    assert cli._listen_addresses(options) == [("", 1), ("", 2), ("::1", 3)]
+    assert cli._listen_addresses(cli._parser().parse_args([])) == [("", 10054)]
+
+
+def test_an_offset_of_0_is_taken() -> None:
+    assert cli._parser().parse_args(["--timeout-offset=0"]).timeout_offset == 0
 
 
 def test_without_command_it_serves_and_the_defaults_are_those_of_the_docs() -> None:
@@ -122,6 +128,7 @@ def test_without_command_it_serves_and_the_defaults_are_those_of_the_docs() -> N
         "command": None,
         "config_file": "config.yml",
         "web_listen_address": None,
+        "web_listen_address_after": None,
         "web_external_url": None,
         "web_route_prefix": None,
         "web_max_requests": 512,
@@ -206,7 +213,7 @@ def test_help_names_every_flag_and_command(arguments: list[str], capsys: pytest.
     for flag in ("--config.file", "--web.listen-address", "--timeout-offset", "--log.format"):
         assert flag in text
     if arguments == ["--help"]:
-        assert set(cli._COMMANDS) <= set(re.findall(r"^    (\w+)", text, re.MULTILINE))
+        assert set(cli._COMMANDS) <= set(re.findall(r"^    ([\w-]+)", text, re.MULTILINE))
 
 
 def test_metrics_prints_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
