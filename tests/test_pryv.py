@@ -1246,7 +1246,7 @@ FAULTS: list[tuple[str, object, str]] = [
     ("register_url", "https://u@reg.example.com", "a user part in a URL is not allowed"),
     ("register_url", "reg.example.com", "a URL here begins with http:// or https:// and a host"),
     ("checks", [], "at least 1"),
-    ("checks", ["storage", "storage"], "Value error, a check is listed twice"),
+    ("checks", ["storage", "storage"], "a check is listed twice"),
     ("checks", ["everything"], "Input should be 'dns'"),
     ("storage_interval", "soon", "not a duration"),
     ("access_interval", -1, "not a duration"),
