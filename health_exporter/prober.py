@@ -172,6 +172,10 @@ class Prober:
             if turn is not None:
                 turn.leave()
 
+    def timed_out(self, name: str) -> bool:
+        """Return whether a check of the target had timed out when it was last probed: such a one starts last."""
+        return Reason.TIMEOUT in (self.targets[name].failing or {}).values()
+
     async def close(self) -> None:
         """Cancel every probe under way and wait until it has let go of everything."""
         for task in self._flights:

@@ -163,7 +163,9 @@ class Exporter:
         async def one(name: str) -> Blocks:
             return await self._encoded(await self._prober.probe(name, budget, gate), budget, static_labels=True)
 
-        blocks = await asyncio.gather(*(one(name) for name in names))
+        async with asyncio.TaskGroup() as group:
+            probes = {name: group.create_task(one(name)) for name in sorted(names, key=self._prober.timed_out)}
+        blocks = [probes[name].result() for name in names]
         own = self._options.exporter_metrics and not narrowed
         return await self._answer(request, blocks, own=own)
 

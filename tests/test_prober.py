@@ -784,3 +784,12 @@ async def test_targets_share_one_client_and_count_apart(upstream: Upstream) -> N
     assert [outcome.success for outcome in outcomes] == [True, False]
     assert counted(prober, "ok", "a") == (1, 0)
     assert counted(prober, "fail", "b") == (1, 1)
+
+
+async def test_a_target_that_has_timed_out_starts_after_the_others_next_time(upstream: Upstream) -> None:
+    slow, well = upstream.target("slow", "hang", timeout=0.1), upstream.target("well", "ok")
+    async with prober_of(slow, well) as prober:
+        assert not prober.timed_out("slow")
+        for name in ("slow", "well"):
+            await prober.probe(name, Budget.starting_now(5))
+        assert sorted(prober.targets, key=prober.timed_out) == ["well", "slow"]
