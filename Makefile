@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint types imports tests bench reference clean
+.PHONY: demo test lint types imports tests bench generated clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/health-exporter demo
@@ -27,8 +27,11 @@ tests: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench
 
-reference: $(VENV)/.demo
+# What is made from something else: the metric reference, dashboards, manifests.
+generated: $(VENV)/.dev
 	$(BIN)/health-exporter metrics > docs/metrics.md
+	$(BIN)/python -m dashboards.generate
+	$(BIN)/python -m deploy.generate
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

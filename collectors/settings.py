@@ -195,13 +195,15 @@ Url = Annotated[URL, BeforeValidator(parse_url), PlainSerializer(str, return_typ
 """An http or https URL without user part, query and fragment."""
 
 
-def _no_twice(names: tuple[Name, ...]) -> tuple[Name, ...]:
+def _each_once(names: tuple[Name, ...]) -> tuple[Name, ...]:
+    if not names:
+        raise _fault("must not be empty")
     if len(set(names)) < len(names):
         raise _fault("a check is listed twice")
     return names
 
 
-CheckList = Annotated[tuple[Name, ...], Field(strict=False, min_length=1), AfterValidator(_no_twice)]
+CheckList = Annotated[tuple[Name, ...], Field(strict=False), AfterValidator(_each_once)]
 """The checks to make: at least one, none twice."""
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 """A list of texts."""

@@ -2,66 +2,22 @@
 
 import json
 import re
-import shutil
-import signal
-import socket
 import subprocess
-import sys
-import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.programs import ask, get, program, query, running_demo, running_prometheus, scrape_both_ways, until
+
 pytestmark = pytest.mark.e2e
-
-
-def program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def until(found: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """Return the first true answer; the last exception or a failure if none comes in time."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            if answer := found():
-                return answer
-        except OSError:
-            if time.monotonic() > end:
-                raise
-        assert time.monotonic() < end, "did not come in time"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[str]:
-    """Run `exporter.py demo` and give HOST:PORT."""
-    command = [sys.executable, "exporter.py", "demo", "--web.listen-address", "127.0.0.1:0"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        assert process.stderr is not None
-        line = next(line for line in process.stderr if "msg=listening" in line)
-        yield line.split("address=")[1].split()[0]
-        process.send_signal(signal.SIGTERM)
-        process.stderr.read()
-        assert process.wait(30) == 0
-
-
-def get(url: str, accept: str = "*/*") -> str:
-    with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=30) as response:
-        return str(response.read().decode())
+    with running_demo() as address:
+        yield address
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/exporter", "/probe?target=pryv-core-b"])
@@ -80,49 +36,12 @@ def test_promtool_has_nothing_to_say(demo: str, path: str) -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(demo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Run a Prometheus that scrapes /metrics and each /probe of the demo every second; give its URL and log."""
+    """Run a Prometheus that scrapes /metrics and each /probe of the demo; give its URL and log."""
+    scrapes = scrape_both_ways(demo, ["pryv-single", "pryv-core-a", "pryv-core-b"])
+    intervals = {"scrape_interval": "2s", "scrape_timeout": "2s"}
     directory = tmp_path_factory.mktemp("prometheus")
-    targets = ["pryv-single", "pryv-core-a", "pryv-core-b"]
-    (directory / "prometheus.yml").write_text(
-        json.dumps(
-            {
-                "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
-                "scrape_configs": [
-                    {"job_name": "health-exporter", "static_configs": [{"targets": [demo]}]},
-                    {
-                        "job_name": "health-probe",
-                        "metrics_path": "/probe",
-                        "static_configs": [{"targets": targets}],
-                        "relabel_configs": [
-                            {"source_labels": ["__address__"], "target_label": "__param_target"},
-                            {"source_labels": ["__param_target"], "target_label": "instance"},
-                            {"target_label": "__address__", "replacement": demo},
-                        ],
-                    },
-                ],
-            }
-        )
-    )
-    port = free_port()
-    log = directory / "log"
-    command = [
-        program("prometheus"),
-        f"--config.file={directory / 'prometheus.yml'}",
-        f"--storage.tsdb.path={directory / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=debug",
-    ]
-    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
-        try:
-            yield f"http://127.0.0.1:{port}", log
-        finally:
-            process.terminate()
-
-
-def query(prometheus: str, expression: str) -> dict[str, float]:
-    """Return the values of an instant query, by target."""
-    answer = json.loads(get(f"{prometheus}/api/v1/query?query={urllib.parse.quote(expression)}"))
-    return {one["metric"].get("target", ""): float(one["value"][1]) for one in answer["data"]["result"]}
+    with running_prometheus(directory, {"global": intervals, "scrape_configs": scrapes}) as running:
+        yield running
 
 
 def test_prometheus_scrapes_the_demo_and_rejects_nothing(prometheus: tuple[str, Path]) -> None:
@@ -134,8 +53,7 @@ def test_prometheus_scrapes_the_demo_and_rejects_nothing(prometheus: tuple[str, 
         return active if active and all(count >= 2 for count in scrapes().values()) and len(scrapes()) == 4 else []
 
     def scrapes() -> dict[str, float]:
-        answer = json.loads(get(f"{url}/api/v1/query?query={urllib.parse.quote('count_over_time(up[1m])')}"))
-        return {str(one["metric"]): float(one["value"][1]) for one in answer["data"]["result"]}
+        return {str(one["metric"]): float(one["value"][1]) for one in ask(url, "count_over_time(up[1m])")}
 
     targets = until(scraped_twice)
     assert [(target["health"], target["lastError"]) for target in targets] == [("up", "")] * 4

@@ -1,0 +1,1 @@
+"""The Grafana dashboards: JSON files, and the program that writes them."""

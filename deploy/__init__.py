@@ -1,0 +1,1 @@
+"""How to run the exporter: see docs/deploy.md. What is generated is written by generate.py."""

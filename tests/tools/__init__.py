@@ -1,0 +1,1 @@
+"""Tools that are no tests: too slow to run each time."""
