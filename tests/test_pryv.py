@@ -1245,7 +1245,7 @@ FAULTS: list[tuple[str, object, str]] = [
     ("domain", "1.2.3", "not a valid host: 1.2.3"),
     ("register_url", "https://u@reg.example.com", "a user part in a URL is not allowed"),
     ("register_url", "reg.example.com", "a URL here begins with http:// or https:// and a host"),
-    ("checks", [], "at least 1"),
+    ("checks", [], "must not be empty"),
     ("checks", ["storage", "storage"], "a check is listed twice"),
     ("checks", ["everything"], "Input should be 'dns'"),
     ("storage_interval", "soon", "not a duration"),

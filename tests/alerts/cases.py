@@ -79,9 +79,9 @@ def shown(series: Series) -> str:
 class Case:
     """One alert: the series of its fault, and those of states that look like it and are none.
 
-    `after` is when it must fire, if that is not its `for` (a window has to fill). `ends` is how long it stays without data, if that is not its
-    `keep_firing_for`. The value of a `moving` one is looked at once. `exact`: all labels of an alert that is not about
-    one target.
+    `after` is when it must fire, if that is not its `for` (a window has to fill). `ends` is how long it stays without
+    data, if that is not its `keep_firing_for`. The value of a `moving` one is looked at once. `exact`: all labels but
+    `job` of an alert that is not about one target.
     """
 
     key: tuple[str, ...]
@@ -180,16 +180,16 @@ PRYV = ("registration", "platform", "storage", "hfs", "series", "service_info", 
 
 def pryv(**verdicts: str) -> Series:
     """Return a probe of a single-core Pryv, whose checks pass but for those named."""
-    return checks(**({check: "" for check in PRYV} | verdicts))
+    return checks(**(dict.fromkeys(PRYV, "") | verdicts))
 
 
 def multi(**verdicts: str) -> Series:
     """Return the same of a core of several."""
-    return checks(**({check: "" for check in ("dns", *PRYV)} | verdicts))
+    return checks(**(dict.fromkeys(("dns", *PRYV), "") | verdicts))
 
 
 def all_of(names: tuple[str, ...], reason: str, **but: str) -> Series:
-    return checks(**({name: reason for name in names} | but))
+    return checks(**(dict.fromkeys(names, reason) | but))
 
 
 HOST = ("health", "bundles")
@@ -214,9 +214,21 @@ def many(failing: int, well: int, reason: str = "timeout") -> Series:
     found: Series = {}
     for number in range(failing + well):
         verdict = reason if number < failing else ""
-        passing = {check: "" for check in ("dns", "hfs", "access", "consistency", "flips")}
+        passing = dict.fromkeys(("dns", "hfs", "access", "consistency", "flips"), "")
         found |= checks(f"t{number}", storage=verdict, platform=verdict, **passing)
     return found
+
+
+def many_pryv(number: int, storage: str = "", platform: str = "connect", forgets: str = "storage") -> Series:
+    """Return so many dead cores, one check of which passed from memory."""
+    found: Series = {}
+    for one in range(number):
+        found |= checks(f"t{one}", storage=storage, platform=platform, registration="connect")
+    return {
+        name: values
+        for name, values in found.items()
+        if 'duration_seconds{target="t' not in name or forgets not in name
+    }
 
 
 def renamed(series: Series) -> Series:
@@ -246,6 +258,8 @@ TARGET_CASES = (
         (
             pryv(),
             *(all_of(PRYV, "connect", **{check: ""}) for check in ("registration", "platform", "storage", "series")),
+            # Only storage is remembered for long enough to matter.
+            remembered(all_of(PRYV, "connect", platform=""), "platform"),
             all_of(PRYV, "auth"),
             all_of(PRYV, "internal"),
             all_of(PRYV, "auth", registration="internal"),
@@ -288,6 +302,10 @@ TARGET_CASES = (
             many(0, 10),
             many(5, 4) | renamed(many(3, 0, "http_status")),
             many(4, 0) | renamed(many(4, 0, "http_status")),
+            many_pryv(6, forgets="nothing"),
+            many_pryv(6, storage="connect", platform="", forgets="platform"),
+            many(5, 3) | renamed(many_pryv(3, storage="connect", platform="", forgets="platform")),
+            many(4, 0) | renamed(many_pryv(4, storage="connect", platform="", forgets="platform")),
         ),
         exact={},
         value="50%",
@@ -300,6 +318,7 @@ TARGET_CASES = (
         styles=("metrics",),
         until_ends=False,
     ),
+    Case(("HealthManyTargetsDown", "critical"), many_pryv(6), value="100%", exact={}, until_ends=False),
     *(
         Case(
             ("HealthManyTargetsDown", "critical"),
@@ -531,7 +550,7 @@ PRYV_CASES = (
 
 def bundle(state: str, *, restarts: str = "", total: str = "", expected: bool = False, is_up: str = "") -> Series:
     """Return the series of one bundle with one instance."""
-    states = "starting running crashed dead stopped healthy restarting cooldown unknown".split()
+    states = ["starting", "running", "crashed", "dead", "stopped", "healthy", "restarting", "cooldown", "unknown"]
     found = {f'bundle_instances{{bundle="weather",state="{one}"}}': str(int(one == state)) for one in states}
     found['bundle_up{bundle="weather"}'] = is_up or str(int(state in ("running", "healthy")))
     if restarts:
@@ -913,7 +932,7 @@ def burning(key: tuple[str, str], bits: str, at: int, window: int) -> tuple[int,
     return at, (key[0],), (Expected(alert(*key), labels, value, reasons),)
 
 
-def budget_test(
+def budget_test(  # noqa: PLR0917
     name: str,
     bits: str,
     key: tuple[str, str],
@@ -1146,11 +1165,31 @@ def refused(reason: str = "http_status") -> dict[str, str]:
 
 
 PRYV_STATES = (
-    State("pg refused, single core: platform fails too", pryv(**refused(), platform="http_status"), (STORAGE, ACCESS), ("HealthPryvStorageDown",)),
-    State("pg frozen, single core", pryv(**refused("timeout"), platform="timeout"), (STORAGE, ACCESS), ("HealthPryvStorageDown",)),
-    State("pg refused, platform has a database of its own", pryv(**refused()), (STORAGE, ACCESS), ("HealthPryvStorageDown",)),
+    State(
+        "pg refused, single core: platform fails too",
+        pryv(**refused(), platform="http_status"),
+        (STORAGE, ACCESS),
+        ("HealthPryvStorageDown",),
+    ),
+    State(
+        "pg frozen, single core",
+        pryv(**refused("timeout"), platform="timeout"),
+        (STORAGE, ACCESS),
+        ("HealthPryvStorageDown",),
+    ),
+    State(
+        "pg refused, platform has a database of its own",
+        pryv(**refused()),
+        (STORAGE, ACCESS),
+        ("HealthPryvStorageDown",),
+    ),
     State("pg refused, several cores", multi(**refused()), (STORAGE, ACCESS), ("HealthPryvStorageDown",)),
-    State("pg cold", pryv(**refused(), registration="http_status", platform="http_status"), (STORAGE, ACCESS, REGISTRATION), ("HealthPryvStorageDown",)),
+    State(
+        "pg cold",
+        pryv(**refused(), registration="http_status", platform="http_status"),
+        (STORAGE, ACCESS, REGISTRATION),
+        ("HealthPryvStorageDown",),
+    ),
     State("events table", pryv(storage="http_status"), (STORAGE,), ("HealthPryvStorageDown",)),
     State("platform, single core", pryv(platform="http_status"), (PLATFORM,), ("HealthPryvPlatformDown",)),
     State(
@@ -1183,7 +1222,9 @@ PRYV_STATES = (
     State("host pitfall", pryv(series="wrong_target"), (MISCONFIGURED,), ("HealthTargetMisconfigured",)),
     State(
         "wrong core",
-        multi(storage="wrong_target", access="wrong_target", registration="not_found", series="not_found", dns="unhealthy"),
+        multi(
+            storage="wrong_target", access="wrong_target", registration="not_found", series="not_found", dns="unhealthy"
+        ),
         (MISCONFIGURED, DNS),
         ("HealthPryvDnsFailing", "HealthTargetMisconfigured"),
     ),
@@ -1198,18 +1239,27 @@ PRYV_STATES = (
     State("name missing", multi(dns="dns"), (DNS,), ("HealthPryvDnsFailing",)),
     State("dns dead", multi(dns="timeout"), (DNS,), ("HealthPryvDnsFailing",)),
     State("wrong address", multi(dns="unhealthy"), (DNS,), ("HealthPryvDnsFailing",)),
-    State("bug", pryv(series="internal"), (warning("HealthExporterInternalError", check="series"),), ("HealthExporterInternalError",)),
+    State(
+        "bug",
+        pryv(series="internal"),
+        (warning("HealthExporterInternalError", check="series"),),
+        ("HealthExporterInternalError",),
+    ),
     State(
         "certificate expired",
         all_of(PRYV, "tls") | {EXPIRY: "-600"},
         (
             (("HealthCertificateExpiry", "critical", "true"), {}),
-            STORAGE, REGISTRATION, HFS, INFO_CHECK, ACCESS,
+            STORAGE,
+            REGISTRATION,
+            HFS,
+            INFO_CHECK,
+            ACCESS,
         ),
         ("HealthCertificateExpiry",),
         values={"HealthCertificateExpiry": "18m 0s"},
     ),
-)  # fmt: skip
+)
 OTHER_STATES = (
     # A dead host: its bundles vanish with it.
     State(
@@ -1219,43 +1269,209 @@ OTHER_STATES = (
         ("HealthTargetDown",),
         collector="bundles",
     ),
-    State("bundle crash-loops", checks(health="", bundles="") | bundle("cooldown", expected=True), (critical("HealthBundleCrashLooping", bundle="weather"),), ("HealthBundleCrashLooping",), collector="bundles"),
-    State("bundle dead", checks(health="", bundles="") | bundle("dead", expected=True), (critical("HealthBundleDown", bundle="weather"),), ("HealthBundleDown",), collector="bundles"),
-    State("postgres", {'system_health_component_up{component="postgres"}': "0", 'system_health_status{status="degraded"}': "1"}, (critical("HealthSystemComponentDown", component="postgres"),), ("HealthSystemComponentDown",), collector="system_health"),
-    State("mongodb", {'system_health_component_up{component="mongodb"}': "0", 'system_health_status{status="degraded"}': "1"}, (warning("HealthSystemComponentDown", component="mongodb"),), ("HealthSystemComponentDown",), collector="system_health"),
-    State("unexplained", {'system_health_status{status="degraded"}': "1"}, (warning("HealthSystemDegraded"),), ("HealthSystemDegraded",), collector="system_health"),
-    State("detailed 401", all_of(MEDIA, "", detailed="auth"), (AUTH,), ("HealthTargetAuthFailing",), collector="system_health"),
-    State("detailed hangs", all_of(MEDIA, "", detailed="timeout"), (warning("HealthCheckFailing", check="detailed"),), ("HealthCheckFailing",), collector="system_health"),
-    State("bad row", all_of(CRON, "", checks="http_status"), (critical("HealthCronProjectUnreadable"),), ("HealthCronProjectUnreadable",), collector="healthchecks"),
-    State("cron dead", all_of(CRON, "http_status"), (DOWN, critical("HealthCronProjectUnreadable"), warning("HealthCheckFailing", check="status")), ("HealthTargetDown",), collector="healthchecks"),
-    State("cron key wrong", all_of(CRON, "", checks="auth"), (AUTH,), ("HealthTargetAuthFailing",), collector="healthchecks"),
-    State("too many checks", all_of(CRON, "", checks="too_large"), (MISCONFIGURED,), ("HealthTargetMisconfigured",), collector="healthchecks"),
-)  # fmt: skip
+    State(
+        "bundle crash-loops",
+        checks(health="", bundles="") | bundle("cooldown", expected=True),
+        (critical("HealthBundleCrashLooping", bundle="weather"),),
+        ("HealthBundleCrashLooping",),
+        collector="bundles",
+    ),
+    State(
+        "bundle dead",
+        checks(health="", bundles="") | bundle("dead", expected=True),
+        (critical("HealthBundleDown", bundle="weather"),),
+        ("HealthBundleDown",),
+        collector="bundles",
+    ),
+    State(
+        "postgres",
+        {'system_health_component_up{component="postgres"}': "0", 'system_health_status{status="degraded"}': "1"},
+        (critical("HealthSystemComponentDown", component="postgres"),),
+        ("HealthSystemComponentDown",),
+        collector="system_health",
+    ),
+    State(
+        "mongodb",
+        {'system_health_component_up{component="mongodb"}': "0", 'system_health_status{status="degraded"}': "1"},
+        (warning("HealthSystemComponentDown", component="mongodb"),),
+        ("HealthSystemComponentDown",),
+        collector="system_health",
+    ),
+    State(
+        "unexplained",
+        {'system_health_status{status="degraded"}': "1"},
+        (warning("HealthSystemDegraded"),),
+        ("HealthSystemDegraded",),
+        collector="system_health",
+    ),
+    State(
+        "detailed 401",
+        all_of(MEDIA, "", detailed="auth"),
+        (AUTH,),
+        ("HealthTargetAuthFailing",),
+        collector="system_health",
+    ),
+    State(
+        "detailed hangs",
+        all_of(MEDIA, "", detailed="timeout"),
+        (warning("HealthCheckFailing", check="detailed"),),
+        ("HealthCheckFailing",),
+        collector="system_health",
+    ),
+    State(
+        "bad row",
+        all_of(CRON, "", checks="http_status"),
+        (critical("HealthCronProjectUnreadable"),),
+        ("HealthCronProjectUnreadable",),
+        collector="healthchecks",
+    ),
+    State(
+        "cron dead",
+        all_of(CRON, "http_status"),
+        (DOWN, critical("HealthCronProjectUnreadable"), warning("HealthCheckFailing", check="status")),
+        ("HealthTargetDown",),
+        collector="healthchecks",
+    ),
+    State(
+        "cron key wrong",
+        all_of(CRON, "", checks="auth"),
+        (AUTH,),
+        ("HealthTargetAuthFailing",),
+        collector="healthchecks",
+    ),
+    State(
+        "too many checks",
+        all_of(CRON, "", checks="too_large"),
+        (MISCONFIGURED,),
+        ("HealthTargetMisconfigured",),
+        collector="healthchecks",
+    ),
+)
 
 LONG = 35 * 60
 NOISE = (
     State("all well", multi() | {EXPIRY: "99999999"}, at=LONG),
-    State("jobs paused, new, late, running", all_of(CRON, "") | project(paused=9, new=9, grace=9, up=1) | {f'healthchecks_check_status{{unique_key="a",status="{status}"}}': "1" for status in ("paused", "new", "grace")} | {'healthchecks_check_started{unique_key="a"}': "1", "healthchecks_alerting_lag_seconds": "0"}, at=LONG, collector="healthchecks"),
-    State("alert loop away for 30 s", {"healthchecks_alerting_lag_seconds": "0x3 30 61 0x60"}, at=6 * 60, collector="healthchecks"),
-    State("host deployed", {"probe_success": "1x3 0 1x60", 'probe_check_success{check="health"}': "1x3 0 1x60", 'probe_check_failure_reason{check="health",reason="connect"}': "_x3 1 stale"}, at=6 * 60, collector="bundles"),
-    State("one slow probe", {"probe_success": "1", "probe_duration_seconds": "1x5 9.9 1x60", "probe_timeout_seconds": "10"}, at=16 * 60),
+    State(
+        "jobs paused, new, late, running",
+        all_of(CRON, "")
+        | project(paused=9, new=9, grace=9, up=1)
+        | {
+            f'healthchecks_check_status{{unique_key="a",status="{status}"}}': "1"
+            for status in ("paused", "new", "grace")
+        }
+        | {'healthchecks_check_started{unique_key="a"}': "1", "healthchecks_alerting_lag_seconds": "0"},
+        at=LONG,
+        collector="healthchecks",
+    ),
+    State(
+        "alert loop away for 30 s",
+        {"healthchecks_alerting_lag_seconds": "0x3 30 61 0x60"},
+        at=6 * 60,
+        collector="healthchecks",
+    ),
+    State(
+        "host deployed",
+        {
+            "probe_success": "1x3 0 1x60",
+            'probe_check_success{check="health"}': "1x3 0 1x60",
+            'probe_check_failure_reason{check="health",reason="connect"}': "_x3 1 stale",
+        },
+        at=6 * 60,
+        collector="bundles",
+    ),
+    State(
+        "one slow probe",
+        {"probe_success": "1", "probe_duration_seconds": "1x5 9.9 1x60", "probe_timeout_seconds": "10"},
+        at=16 * 60,
+    ),
     State("one crash", bundle("healthy", restarts="0x2 1 0x60", total="0x2 1x60"), at=LONG, collector="bundles"),
     State("two crashes in an hour", bundle("healthy", total="0x2 1x20 2x60"), at=LONG, collector="bundles"),
     State("uninstalled", bundle("dead", restarts="0"), at=LONG, collector="bundles"),
     State("stopped by hand", bundle("stopped", restarts="0"), at=LONG, collector="bundles"),
-    State("endpoint not offered", checks(health="") | bundle("healthy") | {'bundle_endpoint_offered{api="bundles"}': "0"}, at=LONG, collector="bundles"),
-    State("no hfs", checks(**{check: "" for check in PRYV if check not in ("hfs", "series")}) | {"pryv_hfs_enabled": "0"}, at=LONG),
+    State(
+        "endpoint not offered",
+        checks(health="") | bundle("healthy") | {'bundle_endpoint_offered{api="bundles"}': "0"},
+        at=LONG,
+        collector="bundles",
+    ),
+    State(
+        "no hfs",
+        checks(**{check: "" for check in PRYV if check not in ("hfs", "series")}) | {"pryv_hfs_enabled": "0"},
+        at=LONG,
+    ),
     State("token without expiry", multi() | {'pryv_token_info{access_type="shared",level="read"}': "1"}, at=LONG),
-    State("access unread for 10 m", {"pryv_token_expiry_timestamp_seconds": "99999999x5 stale _x9 99999999x60"}, at=20 * 60),
+    State(
+        "access unread for 10 m",
+        {"pryv_token_expiry_timestamp_seconds": "99999999x5 stale _x9 99999999x60"},
+        at=20 * 60,
+    ),
     State("skew of 0.8 s", {"pryv_clock_skew_seconds": "0.8"}, at=LONG),
-    State("degraded once", {'system_health_status{status="degraded"}': "0x3 1 0x60", 'system_health_component_up{component="postgres"}': "1x3 0 1x60"}, at=8 * 60, collector="system_health"),
-    State("integration off", {'system_health_integration_enabled{integration="tmdb"}': "0", 'system_health_integration_api_key_configured{integration="tmdb"}': "0"}, at=LONG, collector="system_health"),
-    State("anomalies for information", {'system_health_consistency_anomalies{anomaly="unregistered_with_uuid",level="info"}': "12"}, at=LONG, collector="system_health"),
-    State("exporter away for a minute", {"probe_success": "1x3 stale 1x60", 'probe_check_success{check="health"}': "1x3 stale 1x60", "bundle_host_start_time_seconds": "1000x3 stale 1000x60"}, at=6 * 60, collector="bundles"),
+    State(
+        "degraded once",
+        {
+            'system_health_status{status="degraded"}': "0x3 1 0x60",
+            'system_health_component_up{component="postgres"}': "1x3 0 1x60",
+        },
+        at=8 * 60,
+        collector="system_health",
+    ),
+    State(
+        "integration off",
+        {
+            'system_health_integration_enabled{integration="tmdb"}': "0",
+            'system_health_integration_api_key_configured{integration="tmdb"}': "0",
+        },
+        at=LONG,
+        collector="system_health",
+    ),
+    State(
+        "anomalies for information",
+        {'system_health_consistency_anomalies{anomaly="unregistered_with_uuid",level="info"}': "12"},
+        at=LONG,
+        collector="system_health",
+    ),
+    State(
+        "exporter away for a minute",
+        {
+            "probe_success": "1x3 stale 1x60",
+            'probe_check_success{check="health"}': "1x3 stale 1x60",
+            "bundle_host_start_time_seconds": "1000x3 stale 1000x60",
+        },
+        at=6 * 60,
+        collector="bundles",
+    ),
     State("counter reset", bundle("healthy", total="5x10 0x60"), at=LONG, collector="bundles"),
-    State("read-only key", all_of((*CRON, "integrations"), "", integrations="auth") | project(up=3), at=LONG, collector="healthchecks"),
-    State("one hosting closed", multi() | {'pryv_hosting_available{hosting="a"}': "0", 'pryv_hosting_available{hosting="b"}': "1"}, at=LONG),
-    State("auth from memory, no status", pryv(storage="auth", series="auth", access="auth"), (AUTH,), ("HealthTargetAuthFailing",), at=15 * 60),
-    State("reason changes, one timer", {"probe_success": "0", 'probe_check_success{check="storage"}': "0", 'probe_check_failure_reason{check="storage",reason="timeout"}': "1 stale 1 stale 1 stale 1 stale 1 stale", 'probe_check_failure_reason{check="storage",reason="connect"}': "_ 1 stale 1 stale 1 stale 1 stale 1", 'probe_check_success{check="platform"}': "1"}, (STORAGE,), ("HealthPryvStorageDown",), at=4 * 60, reasons="storage=timeout "),
-)  # fmt: skip
+    State(
+        "read-only key",
+        all_of((*CRON, "integrations"), "", integrations="auth") | project(up=3),
+        at=LONG,
+        collector="healthchecks",
+    ),
+    State(
+        "one hosting closed",
+        multi() | {'pryv_hosting_available{hosting="a"}': "0", 'pryv_hosting_available{hosting="b"}': "1"},
+        at=LONG,
+    ),
+    State(
+        "auth from memory, no status",
+        pryv(storage="auth", series="auth", access="auth"),
+        (AUTH,),
+        ("HealthTargetAuthFailing",),
+        at=15 * 60,
+    ),
+    State(
+        "reason changes, one timer",
+        {
+            "probe_success": "0",
+            'probe_check_success{check="storage"}': "0",
+            'probe_check_failure_reason{check="storage",reason="timeout"}': "1 stale 1 stale 1 stale 1 stale 1 stale",
+            'probe_check_failure_reason{check="storage",reason="connect"}': "_ 1 stale 1 stale 1 stale 1 stale 1",
+            'probe_check_success{check="platform"}': "1",
+        },
+        (STORAGE,),
+        ("HealthPryvStorageDown",),
+        at=4 * 60,
+        reasons="storage=timeout ",
+    ),
+)
 STATES = (*PRYV_STATES, *OTHER_STATES, *NOISE)

@@ -32,7 +32,7 @@ def _with(rule: Rule, changed: dict[str, Any]) -> Rule:
     return Rule(rule.file, rule.group, dict(rule.written) | changed)
 
 
-def _expressions(expr: str) -> Iterator[tuple[str, str]]:
+def _expressions(expr: str) -> Iterator[tuple[str, str]]:  # noqa: C901, PLR0912
     def spliced(begin: int, end: int, text: str) -> tuple[str, str]:
         line = expr.count("\n", 0, begin) + 1
         return f"line {line}: {expr[begin:end].strip()!r} -> {text.strip()!r}", expr[:begin] + text + expr[end:]
@@ -90,9 +90,6 @@ def verdict(rule: Rule, tests: dict[int, list[UnitTest]]) -> str:
         return ""
     finally:
         shutil.rmtree(directory)
-
-
-EQUIVALENT = frozenset[tuple[tuple[str, ...], str]]()
 
 
 def survivors(*names: str) -> tuple[int, list[tuple[tuple[str, ...], str]]]:
