@@ -44,8 +44,6 @@ UNKNOWN = "unknown"
 UP = frozenset({"running", "healthy"})
 GIVEN_UP = frozenset({"cooldown", "dead", "stopped"})
 """States in which the host has no restart under way."""
-LARGE_LIST = 500
-"""Lists of more entries than this are read in a thread."""
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -544,10 +542,7 @@ class Bundles(Collector[Settings, Memory]):
     async def _read(self, report: CheckReport, reply: Reply, document: Any) -> Seen:
         rows = document if isinstance(document, list) else parse(BundleList, document).bundles
         at = self.clock.monotonic() - reply.took / 2
-        if len(rows) > LARGE_LIST:
-            listing, states = await self.http.client.in_turn(prepare, rows, self.settings)
-        else:
-            listing, states = prepare(rows, self.settings)
+        listing, states = await self.http.client.digest(reply, prepare, rows, self.settings)
         seen = self._seen[report.check] = Seen(listing, states, reply.middle, at, reply.took / 2)
         return seen
 

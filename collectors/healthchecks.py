@@ -13,11 +13,11 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 from uuid import UUID
 
@@ -37,11 +37,9 @@ from collectors.settings import (
     SecretText,
     Size,
     TargetSettings,
+    kept_free,
     one_of,
 )
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +56,6 @@ API_KEY_LENGTH = 32
 LONGEST_WINDOW = 31_536_000
 """Seconds; the server refuses to look further back."""
 FLIPS_AT_ONCE = 4
-LARGE_REPLY = 64 * 1024
-"""Replies above this many bytes are read in a thread; the costliest list of that size takes 50 ms."""
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -81,6 +77,8 @@ def _key(secret: Secret) -> Secret:
 def _tag(tag: str) -> str:
     if not tag or " " in tag:
         raise ValueError("a tag is not empty and has no space: the server would find no check")
+    if re.search("[\ud800-\udfff]", tag):
+        raise ValueError("not a text that can be written in a URL")
     return tag
 
 
@@ -120,10 +118,7 @@ class Settings(TargetSettings):
         checks = written.get("checks")
         if isinstance(checks, list) and "flips" in checks and "checks" not in checks:
             yield "checks", "the check flips needs the check checks: its list says whose flips there are"
-        for key in ("headers", "header_files"):
-            given = written.get(key)
-            if isinstance(given, Mapping) and any(str(name).lower() == "x-api-key" for name in given):
-                yield key, "X-Api-Key cannot be set here: use api_key_file or api_key"
+        yield from kept_free(written, "X-Api-Key", "use api_key_file or api_key")
 
     @property
     def key(self) -> str:
@@ -406,13 +401,14 @@ def _publish(report: CheckReport, entry: Entry, key: str, settings: Settings) ->
 
 
 def count_kinds(channels: Iterable[Any]) -> Counter[str]:
-    """Return how many integrations there are of each kind; `unknown` is one that does not say."""
+    """Return how many integrations there are of each kind, as a label has it; `unknown` is one that does not say."""
     kinds: Counter[str] = Counter()
     for raw in channels:
         try:
-            kinds[Integration.model_validate(raw).kind] += 1
+            kind = Integration.model_validate(raw).kind
         except ValidationError:
-            kinds["unknown"] += 1
+            kind = ""
+        kinds[clean_label(kind) or "unknown"] += 1
     return kinds
 
 
@@ -511,7 +507,7 @@ class Healthchecks(Collector[Settings, Memory]):
             self._refused = failure.reason is Reason.AUTH and report.status == HTTPStatus.UNAUTHORIZED
             self._tell_once()
             raise
-        kinds = await self._read(reply, count_kinds, parse(IntegrationList, document).channels)
+        kinds = await self.http.client.digest(reply, count_kinds, parse(IntegrationList, document).channels)
         for kind, number in kinds.items():
             report.add(INTEGRATIONS, number, kind=kind)
 
@@ -553,7 +549,7 @@ class Healthchecks(Collector[Settings, Memory]):
         entries = parse(EntryList, document).checks
         if len(entries) > self.settings.max_checks:
             raise Failure(Reason.TOO_LARGE, f"{len(entries)} checks are more than max_checks")
-        listing = await self._read(reply, read_list, entries, self.settings, self.clock.wall())
+        listing = await self.http.client.digest(reply, read_list, entries, self.settings, self.clock.wall())
         report.absorb(listing.report)
         for status in STATUSES:
             report.add(TOTAL, listing.statuses[status], status=status)
@@ -566,17 +562,11 @@ class Healthchecks(Collector[Settings, Memory]):
                 report.add(TAG_CHECKS, statuses[status], tag=tag, status=status)
         return listing.keys
 
-    async def _read(self, reply: Reply, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do the work on a reply, in a thread if it is large."""
-        if len(reply.body) <= LARGE_REPLY:
-            return work(*args, **kwargs)
-        return await self.http.client.in_turn(work, *args, **kwargs)
-
     async def _flips_of(self, report: CheckReport, key: str) -> None:
         # By the unique key, though the uuid is quicker for the server: a URL ends in logs, and the uuid is a secret.
         path = f"/api/v3/checks/{quote(key, safe='', errors='replace')}/flips/"
         reply, document = await self._ask(report, f"{path}?seconds={self.settings.flips.window:.0f}", "flips")
-        ups = await self._read(reply, count_flips, document)
+        ups = await self.http.client.digest(reply, count_flips, document)
         for direction, up in (("up", 1), ("down", 0)):
             report.add(FLIPS, ups[up], unique_key=key, direction=direction)
 

@@ -34,6 +34,7 @@ from collectors.settings import (
     TargetSettings,
     Url,
     check_host,
+    kept_free,
     one_of,
     parse_url,
 )
@@ -159,10 +160,7 @@ class Settings(TargetSettings):
             yield "checks", "the check dns needs domain: a single-core deployment has no name for each user"
         if written.get("basic_auth") is not None:
             yield "basic_auth", "basic_auth cannot be used here: Pryv takes its token in the same header"
-        for key in ("headers", "header_files"):
-            given = written.get(key)
-            if isinstance(given, Mapping) and any(str(name).lower() == "authorization" for name in given):
-                yield key, "Authorization cannot be set here: Pryv takes its token in it"
+        yield from kept_free(written, "Authorization", "Pryv takes its token in it")
 
     @property
     def account(self) -> Account:

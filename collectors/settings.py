@@ -237,6 +237,14 @@ def one_of(written: Mapping[str, Any], *keys: str, required: bool = True) -> Ite
         yield "", f"give {' or '.join(keys)}"
 
 
+def kept_free(written: Mapping[str, Any], header: str, why: str) -> Iterator[tuple[str, str]]:
+    """Yield an error for `headers` and `header_files` that set this header, since it holds the credential."""
+    for key in ("headers", "header_files"):
+        given = written.get(key)
+        if isinstance(given, Mapping) and any(str(name).lower() == header.lower() for name in given):
+            yield key, f"{header} cannot be set here: {why}"
+
+
 class TlsConfig(Model):
     """How the server's certificate is checked, and the client's own."""
 

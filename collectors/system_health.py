@@ -41,9 +41,9 @@ from collectors.base import (
     gauge,
 )
 from collectors.failures import Failure, Reason
-from collectors.http import LARGE_BODY, Http, Reply
+from collectors.http import Http, Reply
 from collectors.replies import REFUSALS, ReplyModel, check_status, read_document
-from collectors.settings import CheckList, Duration, SecretFile, SecretText, TargetSettings, one_of
+from collectors.settings import CheckList, Duration, SecretFile, SecretText, TargetSettings, kept_free, one_of
 
 CheckName = Literal["health", "detailed", "consistency", "sftpgo"]
 CHECKS: tuple[CheckName, ...] = get_args(CheckName)
@@ -81,10 +81,7 @@ class Settings(TargetSettings):
                 continue
             if header == "Authorization" and written.get("basic_auth") is not None:
                 yield "basic_auth", f"basic_auth cannot be used with {given}: both are sent in the header Authorization"
-            for key in ("headers", "header_files"):
-                names = written.get(key)
-                if isinstance(names, Mapping) and any(str(name).lower() == header.lower() for name in names):
-                    yield key, f"{header} cannot be set here: {given} is sent in it"
+            yield from kept_free(written, header, f"{given} is sent in it")
 
     def check_names(self) -> tuple[str, ...]:
         """Return the checks of this target: those listed, or what its credential allows."""
@@ -130,6 +127,12 @@ def _moment(value: object) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def _length(value: object) -> int:
+    if not isinstance(value, list):
+        raise ValueError("not a list")  # noqa: TRY004
+    return len(value)
+
+
 Lenient = Annotated[T | None, WrapValidator(_or_skip)]
 """A field that may be null; one of the wrong type is None, and counted."""
 Text = InstanceOf[str]
@@ -140,6 +143,8 @@ Amount = Annotated[float, Field(ge=0, le=1e18)]
 """A number that can be: neither negative nor beyond any measure."""
 Moment = Annotated[float, BeforeValidator(_moment)]
 """Written as a date or time, read as Unix seconds."""
+Length = Annotated[int, BeforeValidator(_length)]
+"""Written as a list, read as its length."""
 Milliseconds = Annotated[Amount, AfterValidator(lambda number: number / 1000)]
 """Written in milliseconds, read in seconds."""
 Percent = Annotated[Amount, AfterValidator(lambda number: number / 100)]
@@ -166,11 +171,11 @@ class Component(ReplyModel):
 
 
 class Resources(ReplyModel):
-    """`resources`."""
+    """`resources`; the names are those of the API, the units those of Prometheus."""
 
-    cpu_used: Annotated[Lenient[Percent], Field(alias="cpu_used_percent")] = None
-    memory_used: Annotated[Lenient[Percent], Field(alias="memory_used_percent")] = None
-    memory_available: Annotated[Lenient[Megabytes], Field(alias="memory_available_mb")] = None
+    cpu_used_percent: Lenient[Percent] = None
+    memory_used_percent: Lenient[Percent] = None
+    memory_available_mb: Lenient[Megabytes] = None
 
 
 class ScriptsIntegrity(ReplyModel):
@@ -197,8 +202,8 @@ class Migrations(ReplyModel):
     """`schema`: migrations of the database."""
 
     table_exists: Lenient[bool] = None
-    applied: Lenient[list[Any]] = None
-    required: Lenient[list[Any]] = None
+    applied: Lenient[Length] = None
+    required: Lenient[Length] = None
     ok: Lenient[bool] = None
 
 
@@ -328,79 +333,11 @@ COMPONENT_LATENCY = gauge(
     "component",
     naming="component",
 )
-CPU_USED = gauge(
-    "system_health_cpu_used_ratio", "Used share of the CPU, 0 to 1 (/health/detailed: resources.cpu_used_percent)"
-)
-MEMORY_USED = gauge(
-    "system_health_memory_used_ratio",
-    "Used share of the memory, 0 to 1 (/health/detailed: resources.memory_used_percent)",
-)
-MEMORY_AVAILABLE = gauge(
-    "system_health_memory_available_bytes",
-    "Memory that is available, a megabyte taken for 1,048,576 bytes (/health/detailed: resources.memory_available_mb)",
-)
-SCRIPTS_READY = gauge(
-    "system_health_pipeline_scripts_ready",
-    "1 if the directory of the scripts is accessible (/health/detailed: pipeline.scripts_ready)",
-)
-SCRIPTS = gauge(
-    "system_health_pipeline_scripts", "Processor scripts there are (/health/detailed: pipeline.scripts_count)"
-)
-MODELS_READY = gauge(
-    "system_health_pipeline_models_ready",
-    "1 if the directory of the models is accessible (/health/detailed: pipeline.models_ready)",
-)
-MODELS = gauge("system_health_pipeline_models", "Models there are (/health/detailed: pipeline.models_count)")
 PROCESSOR_READY = gauge(
     "system_health_pipeline_processor_ready",
     "1 if the processor, named in lower case, is available (/health/detailed: pipeline.processors)",
     "processor",
     naming="processor",
-)
-SCRIPTS_CHECKED = gauge(
-    "system_health_pipeline_scripts_checked",
-    "Scripts whose checksum was compared (/health/detailed: pipeline.scripts_integrity.total)",
-)
-SCRIPTS_INTACT = gauge(
-    "system_health_pipeline_scripts_intact",
-    "Scripts whose checksum matched (/health/detailed: pipeline.scripts_integrity.matched)",
-)
-SCRIPTS_INTEGRITY = gauge(
-    "system_health_pipeline_scripts_integrity_ok",
-    "1 if the server finds the checksums in order (/health/detailed: pipeline.scripts_integrity.ok)",
-)
-FFMPEG_READY = gauge(
-    "system_health_pipeline_ffmpeg_ready", "1 if ffmpeg is available (/health/detailed: pipeline.ffmpeg)"
-)
-SCHEMA_OK = gauge("system_health_schema_ok", "1 if all required migrations are applied (/health/detailed: schema.ok)")
-SCHEMA_TABLE = gauge(
-    "system_health_schema_table_exists",
-    "1 if the table of the migrations exists (/health/detailed: schema.table_exists)",
-)
-MIGRATIONS_APPLIED = gauge(
-    "system_health_schema_migrations_applied", "Migrations listed as applied (/health/detailed: schema.applied)"
-)
-MIGRATIONS_REQUIRED = gauge(
-    "system_health_schema_migrations_required",
-    "Migrations listed as required; none on a system that is well (/health/detailed: schema.required)",
-)
-IDENTITIES_DIRECTORY = gauge(
-    "system_health_identities_directory_exists",
-    "1 if the directory of the identity files exists (/health/detailed: identities.directory_exists)",
-)
-IDENTITIES_FILES = gauge(
-    "system_health_identities_files", "Identity files there are (/health/detailed: identities.files_count)"
-)
-IDENTITIES_INDEX = gauge(
-    "system_health_identities_index_ok",
-    "1 if the index of the identity files is in order (/health/detailed: identities.index_ok)",
-)
-IDENTITIES_RECORDS = gauge(
-    "system_health_identities_db_records", "Identities in the database (/health/detailed: identities.db_count)"
-)
-IDENTITIES_SYNCED = gauge(
-    "system_health_identities_synced",
-    "1 if there are as many identity files as identities in the database (/health/detailed: identities.synced)",
 )
 INTEGRATION_ENABLED = gauge(
     "system_health_integration_enabled",
@@ -449,6 +386,57 @@ FIELDS_SKIPPED = gauge(
 )
 
 
+def _single(path: str, name: str, text: str) -> tuple[str, Metric]:
+    return path, gauge(f"system_health_{name}", f"{text} (/health/detailed: {path})")
+
+
+SINGLE = dict(
+    (
+        _single("resources.cpu_used_percent", "cpu_used_ratio", "Used share of the CPU, 0 to 1"),
+        _single("resources.memory_used_percent", "memory_used_ratio", "Used share of the memory, 0 to 1"),
+        _single(
+            "resources.memory_available_mb",
+            "memory_available_bytes",
+            "Memory that is available, a megabyte taken for 1,048,576 bytes",
+        ),
+        _single("pipeline.scripts_ready", "pipeline_scripts_ready", "1 if the directory of the scripts is accessible"),
+        _single("pipeline.scripts_count", "pipeline_scripts", "Processor scripts there are"),
+        _single("pipeline.models_ready", "pipeline_models_ready", "1 if the directory of the models is accessible"),
+        _single("pipeline.models_count", "pipeline_models", "Models there are"),
+        _single("pipeline.scripts_integrity.total", "pipeline_scripts_checked", "Scripts whose checksum was compared"),
+        _single("pipeline.scripts_integrity.matched", "pipeline_scripts_intact", "Scripts whose checksum matched"),
+        _single(
+            "pipeline.scripts_integrity.ok",
+            "pipeline_scripts_integrity_ok",
+            "1 if the server finds the checksums in order",
+        ),
+        _single("pipeline.ffmpeg", "pipeline_ffmpeg_ready", "1 if ffmpeg is available"),
+        _single("schema.ok", "schema_ok", "1 if all required migrations are applied"),
+        _single("schema.table_exists", "schema_table_exists", "1 if the table of the migrations exists"),
+        _single("schema.applied", "schema_migrations_applied", "Migrations listed as applied"),
+        _single(
+            "schema.required",
+            "schema_migrations_required",
+            "Migrations listed as required; none on a system that is well",
+        ),
+        _single(
+            "identities.directory_exists",
+            "identities_directory_exists",
+            "1 if the directory of the identity files exists",
+        ),
+        _single("identities.files_count", "identities_files", "Identity files there are"),
+        _single("identities.index_ok", "identities_index_ok", "1 if the index of the identity files is in order"),
+        _single("identities.db_count", "identities_db_records", "Identities in the database"),
+        _single(
+            "identities.synced",
+            "identities_synced",
+            "1 if there are as many identity files as identities in the database",
+        ),
+    )
+)
+"""What a report says once, by the path of its JSON keys."""
+
+
 # --- what a detailed report says ------------------------------------------------------------------------------------
 
 
@@ -458,41 +446,13 @@ def _put(report: CheckReport, metric: Metric, number: float | None, **labels: st
         report.add(metric, number, **labels)
 
 
-def _resources(report: CheckReport, told: Detailed) -> None:
-    resources = told.resources or Resources()
-    _put(report, CPU_USED, resources.cpu_used)
-    _put(report, MEMORY_USED, resources.memory_used)
-    _put(report, MEMORY_AVAILABLE, resources.memory_available)
-
-
-def _pipeline(report: CheckReport, told: Detailed) -> None:
-    pipeline = told.pipeline or Pipeline()
-    integrity = pipeline.scripts_integrity or ScriptsIntegrity()
-    _put(report, SCRIPTS_READY, pipeline.scripts_ready)
-    _put(report, SCRIPTS, pipeline.scripts_count)
-    _put(report, MODELS_READY, pipeline.models_ready)
-    _put(report, MODELS, pipeline.models_count)
-    _put(report, SCRIPTS_CHECKED, integrity.total)
-    _put(report, SCRIPTS_INTACT, integrity.matched)
-    _put(report, SCRIPTS_INTEGRITY, integrity.ok)
-    _put(report, FFMPEG_READY, pipeline.ffmpeg)
-
-
-def _migrations(report: CheckReport, told: Detailed) -> None:
-    migrations = told.migrations or Migrations()
-    _put(report, SCHEMA_OK, migrations.ok)
-    _put(report, SCHEMA_TABLE, migrations.table_exists)
-    _put(report, MIGRATIONS_APPLIED, None if migrations.applied is None else len(migrations.applied))
-    _put(report, MIGRATIONS_REQUIRED, None if migrations.required is None else len(migrations.required))
-
-
-def _identities(report: CheckReport, told: Detailed) -> None:
-    identities = told.identities or Identities()
-    _put(report, IDENTITIES_DIRECTORY, identities.directory_exists)
-    _put(report, IDENTITIES_FILES, identities.files_count)
-    _put(report, IDENTITIES_INDEX, identities.index_ok)
-    _put(report, IDENTITIES_RECORDS, identities.db_count)
-    _put(report, IDENTITIES_SYNCED, identities.synced)
+def _single_values(report: CheckReport, told: Detailed) -> None:
+    for path, metric in SINGLE.items():
+        value: Any = told
+        for key in path.split("."):
+            # `schema` is a name pydantic has taken.
+            value = getattr(value, "migrations" if key == "schema" else key, None)
+        _put(report, metric, value)
 
 
 def _components(report: CheckReport, told: Detailed) -> None:
@@ -534,7 +494,7 @@ def _toggles(report: CheckReport, told: Detailed) -> None:
                 report.add(CONFIG_ENABLED, on, toggle=toggle)
 
 
-PARTS = (_resources, _pipeline, _migrations, _identities, _components, _processors, _integrations, _toggles)
+PARTS = (_single_values, _components, _processors, _integrations, _toggles)
 
 
 def _write_detailed(report: CheckReport, told: Detailed) -> None:
@@ -557,7 +517,7 @@ def _write_consistency(report: CheckReport, told: Consistency) -> None:
     counts: dict[tuple[str, str], float] = {}
     for anomaly in told.checks or ():
         if anomaly is not None:
-            level = UNKNOWN if anomaly.severity is None else anomaly.severity.lower()
+            level = (anomaly.severity or UNKNOWN).lower()
             pair = clean_label(anomaly.check), clean_label(level)
             counts[pair] = counts.get(pair, 0.0) + anomaly.count
             if len(counts) > NAMED_THINGS:
@@ -593,27 +553,8 @@ class SystemHealth(Collector[Settings, Memory]):
         COMPONENT_UP,
         COMPONENT_STATUS,
         COMPONENT_LATENCY,
-        CPU_USED,
-        MEMORY_USED,
-        MEMORY_AVAILABLE,
-        SCRIPTS_READY,
-        SCRIPTS,
-        MODELS_READY,
-        MODELS,
+        *SINGLE.values(),
         PROCESSOR_READY,
-        SCRIPTS_CHECKED,
-        SCRIPTS_INTACT,
-        SCRIPTS_INTEGRITY,
-        FFMPEG_READY,
-        SCHEMA_OK,
-        SCHEMA_TABLE,
-        MIGRATIONS_APPLIED,
-        MIGRATIONS_REQUIRED,
-        IDENTITIES_DIRECTORY,
-        IDENTITIES_FILES,
-        IDENTITIES_INDEX,
-        IDENTITIES_RECORDS,
-        IDENTITIES_SYNCED,
         INTEGRATION_ENABLED,
         INTEGRATION_KEY,
         INTEGRATION_REACHABLE,
@@ -699,7 +640,7 @@ class SystemHealth(Collector[Settings, Memory]):
         """Return the reply as far as it can be read."""
         document = await self._document(reply, is_ours)
         skipped = Skipped()
-        told = await self._work(reply, partial(model.model_validate, context=skipped), document)
+        told = await self.http.client.digest(reply, partial(model.model_validate, context=skipped), document)
         self.memory.skipped[report.check] = skipped.fields
         return told
 
@@ -721,21 +662,14 @@ class SystemHealth(Collector[Settings, Memory]):
         """Add what a reply tells to the report, through one of its own: the work may be done in a thread."""
         filled = CheckReport(report.check)
         try:
-            await self._work(reply, write, filled, told)
-        except Failure:
+            await self.http.client.digest(reply, write, filled, told)
+        finally:
             report.absorb(filled)
-            raise
-        report.absorb(filled)
-
-    async def _work(self, reply: Reply, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what takes long for a large reply in a thread."""
-        if len(reply.body) <= LARGE_BODY:
-            return work(*args, **kwargs)
-        return await self.http.client.in_turn(work, *args, **kwargs)
 
     def _keep(self, check: str, reply: Reply, told: Basics) -> None:
+        """Keep what is told twice; of two uptimes the first to come was the shorter time on its way."""
         self._told[check] = told
-        if told.uptime is not None:
+        if told.uptime is not None and self._started is None:
             self._started = self.memory.started.hold(reply.middle - told.uptime)
 
 

@@ -1,7 +1,7 @@
 """Built-in simulated targets of every kind: what `health-exporter demo` serves.
 
 Some of them are unwell for good, each in a way that its documented check does not show; bundles crash and come back
-by themselves; and from the second minute on one thing after another breaks for a while, see `ACTS`.
+by themselves; and after two minutes one thing after another begins to break for a while, see `Stage.acts`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from collectors.settings import TargetSettings, TlsConfig
 from collectors.tls import TlsContexts, tls_contexts
 from health_exporter.simulators.bundles import Bundle, BundleHost
 from health_exporter.simulators.dns import DnsServer
-from health_exporter.simulators.healthchecks import Healthchecks
+from health_exporter.simulators.healthchecks import Healthchecks, Job, SimulatedCheck
 from health_exporter.simulators.pryv import PryvCore, PryvDeployment
 from health_exporter.simulators.system_health import SystemHealth
 
@@ -46,7 +46,9 @@ class Stage:
         self.public_host = BundleHost((Bundle("bash"), Bundle("weather", "crash_loop")))
         self.documented_host = BundleHost((Bundle("bash"), Bundle("weather")), "documented")
         self.media = SystemHealth()
+        self.heartbeat = Job(10)
         self.cron = Healthchecks()
+        self.cron.checks.append(SimulatedCheck("Heartbeat", "heartbeat", timeout=15, grace=15, job=self.heartbeat))
 
     async def enter(self, stack: contextlib.AsyncExitStack) -> None:
         """Start every server, and make those unwell that are so for good."""
@@ -104,7 +106,7 @@ class Stage:
 
     def acts(self) -> list[tuple[str, Callable[[], None], Callable[[], None]]]:
         """Return what breaks in turn: in words, how it begins and how it ends."""
-        single, media, cron, dns = self.single.faults, self.media.faults, self.cron.faults, self.dns
+        single, media, dns = self.single.faults, self.media.faults, self.dns
 
         def change(thing: object, name: str, value: object) -> Callable[[], None]:
             return lambda: setattr(thing, name, value)
@@ -121,9 +123,9 @@ class Stage:
                 change(media, "components", {"qdrant": "degraded"}),
             ),
             (
-                "the alert loop of cron is dead; every call answers 200",
-                change(cron, "sendalerts", "dead"),
-                change(cron, "sendalerts", "alive"),
+                "the alert loop of cron is dead and a job has stopped; every call answers 200, and nobody is told",
+                self._silence_cron,
+                self._mend_cron,
             ),
             (
                 "DNS of pryv.test knows nothing any more",
@@ -131,6 +133,12 @@ class Stage:
                 change(dns, "mode", "up"),
             ),
         ]
+
+    def _silence_cron(self) -> None:
+        self.cron.faults.sendalerts, self.heartbeat.stopped = "dead", True
+
+    def _mend_cron(self) -> None:
+        self.cron.faults.sendalerts, self.heartbeat.stopped = "alive", False
 
     async def play(self) -> None:
         """Let one thing after another break for a while, for ever."""

@@ -5,7 +5,6 @@ family once instead of once a sample. The library itself renders the exporter's 
 """
 
 import gzip
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -187,6 +186,6 @@ _PLAIN_BELOW = 1e6
 
 def _number(value: float) -> str:
     value = float(value)
-    if -_PLAIN_BELOW < value < _PLAIN_BELOW and not math.isnan(value):
+    if -_PLAIN_BELOW < value < _PLAIN_BELOW:  # not so NaN
         return repr(value)
     return str(floatToGoString(value))  # type: ignore[no-untyped-call]

@@ -1,5 +1,5 @@
 """From fault to page: simulated targets are put into a fault, what the exporter then says is given to promtool with the
-rules that ship, and what fires, from when on, and who is told is read off. tests/matrix_rows.py says what must come out.
+rules that ship, and what fires, from when on, and who is told is read off. tests/test_matrix.py has the faults.
 
 Time is virtual: before the fault a target is healthy for an hour, of which only the last minutes are really probed.
 """
@@ -50,6 +50,8 @@ PATIENCE = 1.0
 """The budget of a probe in which something never answers, in real seconds."""
 NAME = "localhost"
 GROUP_WAIT = 45
+LONG = 1000
+"""Rows that last longer are run beside the others."""
 
 
 # --- targets --------------------------------------------------------------------------------------------------------
@@ -73,6 +75,7 @@ class Stage:
         self.began = self.clock.now
         self.probe_style = probe_style
         self.metrics = ExporterMetrics()
+        self.metrics.gauge(RELOAD_SUCCESSFUL).set(1)
         self.seconds = 10.0
         self.skew = 0.0
         self.scraped = True
@@ -168,7 +171,9 @@ class Stage:
             own = {"username": core.username, "token": core.token, "domain": "pryv.test", "dns": dns}
         for name in [f"t{n}" for n in range(6)] if self.kind == "many" else ["t"]:
             written = {"name": name, "collector": collector, "url": url, **own, **self.keys}
-            written["url"] = written["url"].replace("{url}", url).replace("{port}", str(self.server.port))
+            for key in ("url", "register_url"):
+                if key in written:
+                    written[key] = written[key].replace("{url}", url).replace("{port}", str(self.server.port))
             yield COLLECTORS[collector].settings_model.model_validate(written, context={"directory": Path()})
 
     # What can be done to a target of any kind.
@@ -236,7 +241,8 @@ class Stage:
         """Return what Prometheus has after a scrape: series to value. Times count from the beginning."""
         found: dict[str, float] = {}
         for core in (self.core, *self.deployment.cores.values()):
-            core.faults.clock_offset = self.clock.now - time.time() + self.skew
+            offset = self.clock.now - time.time() + self.skew
+            object.__setattr__(core.faults, "clock_offset", offset)  # it is no change of the kind that opens a port
         exporter = 'job="health-exporter",instance="e1:10054"'
         if self.job:
             found[f"up{{{exporter}}}"] = float(self.scraped)
@@ -295,20 +301,16 @@ READ_BY_RULES = frozenset(re.findall(r"\b[a-z_]+\b", _TEXT))
 class Row:
     """A fault, or a state that is noisy and healthy, and what comes of it.
 
-    `script` is what happens; `until` when the row ends. `sees`: each check that fails meanwhile, with its reasons.
-    `alerts`: what fires, by its text (see `Alert.text`), and the seconds after which it does; `ends`: when it is over,
-    for those that end within the row. `left`: what notifies somebody after inhibition. `grid` is the time between two
-    scrapes and evaluations. `why`: what a reader must know.
+    `script` is what happens; `until` when the row ends. `must`: whom it pages or makes a ticket for, after inhibition,
+    and after how many seconds it fires. `shows`: what is seen beside failing checks. `why`: what a reader must know.
+    `grid` is the time between two scrapes, and two evaluations.
     """
 
     id: str
     kind: Kind
     broken: str
     script: Script
-    sees: str = ""
-    alerts: Mapping[str, int] = field(default_factory=dict)
-    left: tuple[str, ...] = ()
-    ends: Mapping[str, int] = field(default_factory=dict)
+    must: Mapping[str, int] = field(default_factory=dict)
     shows: str = ""
     why: str = ""
     until: int = 720
@@ -320,6 +322,7 @@ class Row:
     steady: int | None = None
     cycle: int = 1
     probe_style: bool = False
+    alone: bool = False
 
     @property
     def name(self) -> str:
@@ -335,24 +338,11 @@ class Recorded:
     scrapes: Sequence[Mapping[str, float]]
     sees: str
 
-    def test(self) -> dict[str, Any]:
-        """Return the row as a test for promtool, which asks what fires, again and again."""
-        row = self.row
-        series = sorted(set().union(*self.scrapes))
-        times = range(row.history - row.grid, row.history + row.until + 1, row.grid)
-        return {
-            "name": row.name,
-            "interval": f"{row.grid}s",
-            "input_series": [{"series": name, "values": " ".join(self._values(name))} for name in series],
-            "promql_expr_test": [
-                {
-                    "expr": f'ALERTS{{alertstate="firing",row!="{row.name}"}}',
-                    "eval_time": f"{when}s",
-                    "exp_samples": [{"labels": '{no="such"}', "value": 1}],
-                }
-                for when in times
-            ],
-        }
+    def series(self, prefix: str) -> Iterator[dict[str, str]]:
+        """Yield its series as promtool reads them, told apart from those of other rows by a prefix."""
+        for name in sorted(set().union(*self.scrapes)):
+            own = OWN_LABELS.sub(rf'\1="{prefix}', name)
+            yield {"series": own, "values": " ".join(self._values(name))}
 
     def _values(self, name: str) -> Iterator[str]:
         """Yield the values of a series, runs of equal steps in one."""
@@ -371,6 +361,10 @@ class Recorded:
             else:
                 yield f"{first!r}x{end - begin - 1}" if end - begin > 1 else repr(first)
             before, begin = first, end
+
+
+OWN_LABELS = re.compile(r'\b(job|target|instance|exporter)="')
+"""Labels whose values no two rows share, so that promtool can run them all at once."""
 
 
 async def record(row: Row, certificates: Certificates) -> Recorded:
@@ -464,62 +458,82 @@ class Alert:
         return f"{self.labels['alertname']}{more} {self.labels['severity']}"
 
 
-FAILED = re.compile(
-    r'expr: "ALERTS\{alertstate=\\"firing\\",row!=\\"(?P<row>[^"\\]+)\\"\}", time: (?P<time>\S+),\s+'
-    r"exp:.*\n\s+got: ?(?P<got>.*)"
-)
-LABEL_SET = re.compile(r"ALERTS ?\{((?:[^\"}]|\"(?:[^\"\\]|\\.)*\")*)\}")
+FAILED = re.compile(r'expr: "ALERTS\{.*\}", time: (?P<time>\S+),\s+exp:.*\n\s+got: ?(?P<got>.*)')
+LABEL_SET = re.compile(r'ALERTS", ((?:[^"}]|"(?:[^"\\]|\\.)*")*)\}')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def firing(recorded: Sequence[Recorded], directory: Path, files: Mapping[str, str]) -> dict[str, list[Alert]]:
-    """Return what fires in each row, and from when to when, as promtool finds with these rule files."""
+    """Return what fires in each row, and from when to when, as promtool finds with these rule files.
+
+    promtool is asked for something that is nowhere, at every evaluation, and says what there is instead.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     order = []
     for name, text in files.items():
         (directory / name).write_text(text, encoding="utf-8")
         order += re.findall(r"^ *-? *name: (health-\S+)$", text, re.MULTILINE)
-    found: dict[str, list[Alert]] = {}
+    parts = list(_parts(recorded))
     processes = []
-    for number, part in enumerate(_parts(recorded)):
+    for number, part in enumerate(parts):
+        row = part[0].row
+        times = range(row.history - row.grid, row.history + max(one.row.until for one in part) + 1, row.grid)
+        test = {
+            "interval": f"{row.grid}s",
+            "input_series": [series for n, one in enumerate(part) for series in one.series(f"{n}-")],
+            "promql_expr_test": [
+                {
+                    "expr": 'ALERTS{alertstate="firing"}',
+                    "eval_time": f"{when}s",
+                    "exp_samples": [{"labels": '{no="such"}', "value": 1}],
+                }
+                for when in times
+            ],
+        }
         document = {
             "rule_files": list(files),
-            "evaluation_interval": f"{part[0].row.grid}s",
+            "evaluation_interval": f"{row.grid}s",
             "group_eval_order": order,
-            "tests": [one.test() for one in part],
+            "tests": [test],
         }
-        (directory / f"tests-{number}.yml").write_text(dump(document), encoding="utf-8")
-        command = ["promtool", "test", "rules", str(directory / f"tests-{number}.yml")]
-        output = (directory / f"output-{number}").open("wb")
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        processes.append((process, output, number, part))
-    for process, output, number, part in processes:
+        path = directory / f"tests-{number}.yml"
+        path.write_text(dump(document), encoding="utf-8")
+        with path.with_suffix(".out").open("wb") as output:
+            processes.append(subprocess.Popen(["promtool", "test", "rules", str(path)], stdout=output, stderr=output))
+    found: dict[str, list[Alert]] = {}
+    for number, (process, part) in enumerate(zip(processes, parts, strict=True)):
         process.wait(timeout=300)
-        output.close()
-        found |= _read((directory / f"output-{number}").read_text(encoding="utf-8"), part)
+        found |= _read((directory / f"tests-{number}.out").read_text(encoding="utf-8"), part)
     return found
 
 
 def _parts(recorded: Sequence[Recorded]) -> Iterator[Sequence[Recorded]]:
-    """Divide the rows by what promtool can run together, and the many into two."""
-    by_grid: dict[int, list[Recorded]] = defaultdict(list)
+    """Divide the rows by what promtool can run together; without any scrape is what only one can be."""
+    together: dict[tuple[object, ...], list[Recorded]] = defaultdict(list)
     for one in recorded:
-        by_grid[one.row.grid].append(one)
-    for some in by_grid.values():
-        yield from filter(None, (some[::2], some[1::2]))
+        row = one.row
+        alone = row.name if row.alone else ""
+        together[alone, row.grid, row.history, row.until > LONG].append(one)
+    return iter(together.values())
 
 
 def _read(output: str, part: Sequence[Recorded]) -> dict[str, list[Alert]]:
-    sets: dict[str, dict[int, list[Labels]]] = {one.row.name: {} for one in part}
+    rows: list[dict[int, list[Labels]]] = [{} for _ in part]
     for match in FAILED.finditer(output):
-        labels = [dict(LABEL.findall(text)) for text in LABEL_SET.findall(match["got"])]
-        sets[match["row"]][_seconds(match["time"])] = labels
+        when = _seconds(match["time"])
+        for sets in rows:
+            sets[when] = []
+        for text in LABEL_SET.findall(match["got"]):
+            labels = dict(LABEL.findall(text))
+            number = labels.get("job", labels.get("target", "0-")).partition("-")[0]
+            own = {name: value.removeprefix(f"{number}-") for name, value in labels.items()}
+            rows[int(number)][when].append(own)
     found = {}
-    for one in part:
-        row, seen = one.row, sets[one.row.name]
+    for one, sets in zip(part, rows, strict=True):
+        row = one.row
         times = [*range(row.history - row.grid, row.history + row.until + 1, row.grid)]
-        assert sorted(seen) == times, f"promtool did not answer for {row.name}: {output[:2000]}"
-        found[row.name] = _alerts(row, seen)
+        assert set(times) <= set(sets), f"promtool did not answer for {row.name}: {output[:2000]}"
+        found[row.name] = _alerts(row, {when: sets[when] for when in times})
     return found
 
 

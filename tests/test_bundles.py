@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from collectors.base import NAMED_THINGS
-from collectors.bundles import LARGE_LIST, STATES, Settings
+from collectors.bundles import STATES, Settings
 from health_exporter.config import ConfigError, load
 from health_exporter.exposition import PLAIN, encode_target, join
 from health_exporter.outcome import Outcome

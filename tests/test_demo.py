@@ -9,7 +9,7 @@ from health_exporter import demo, exposition
 from health_exporter.outcome import Outcome
 from health_exporter.prober import Budget
 from health_exporter.reference import TABLES
-from tests.support import prober_of, read, reasons
+from tests.support import FakeClock, prober_of, read, reasons, samples_of
 
 NOT_SHOWN = {
     "probe_ssl_earliest_cert_expiry": "the simulators speak plain http there; tests/test_tls.py",
@@ -61,6 +61,7 @@ async def test_every_act_can_be_seen_and_ends() -> None:
         after = (await probe_all())["pryv-single"]
     assert seen[0]["pryv-single"]["storage"] == "http_status"
     assert seen[0]["pryv-single"]["registration"] is None
+    assert seen[1]["media"] == {"health": None, "detailed": None, "consistency": None, "sftpgo": None}
     assert seen[3]["pryv-core-a"]["dns"] == "dns"
     assert after.success
 
@@ -83,3 +84,27 @@ async def test_the_acts_are_played_one_after_the_other(monkeypatch: pytest.Monke
     play.cancel()
     await asyncio.gather(play, return_exceptions=True)
     assert states[:4] == ["postgres=refused", "postgres=up"] * 2
+
+
+async def test_a_dead_alert_loop_shows_as_a_growing_lag_while_its_act_lasts() -> None:
+    stage = demo.Stage()
+    now = stage.cron.clock()
+    stage.cron.clock = lambda: now
+    begin, end = stage.acts()[2][1:]
+    async with contextlib.AsyncExitStack() as stack:
+        await stage.enter(stack)
+        cron = next(target for target in stage.targets() if target.name == "cron")
+
+        async def lag() -> float:
+            clock = FakeClock(now)
+            async with prober_of(cron, clock=clock.clock) as prober:
+                outcome = await prober.probe("cron", Budget.starting_now(8))
+            return samples_of(outcome)["healthchecks_alerting_lag_seconds",]
+
+        assert await lag() == 0
+        begin()
+        now += 90
+        assert 30 < await lag() < 90
+        end()
+        now += 30
+        assert await lag() == 0

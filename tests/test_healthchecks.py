@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from collectors.base import CheckReport, Clock
-from collectors.healthchecks import CAUSES, LARGE_REPLY, STATUSES, Entry, Settings, read_list
+from collectors.healthchecks import CAUSES, STATUSES, Entry, Settings, read_list
 from collectors.healthchecks import Healthchecks as Collector
-from collectors.http import HttpClient
+from collectors.http import LARGE_REPLY, HttpClient
 from collectors.settings import TargetSettings
 from health_exporter.exposition import PLAIN, encode_target, join
 from health_exporter.outcome import Outcome

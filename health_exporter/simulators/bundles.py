@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from ssl import SSLContext
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from health_exporter.simulators.wire import Answer, Hang, Reply, Request, Server
+from health_exporter.simulators.wire import Answer, Hang, Reply, Request, Service
 
 SWEEP = 30.0
 BASE_DELAY = 1.0
@@ -147,8 +147,8 @@ class _Instance:
     cools_until: float = 0.0
 
 
-class BundleHost:
-    """One host with bundles, usable as an async context manager; bundles of one name are instances of it.
+class BundleHost(Service):
+    """One host with bundles; bundles of one name are instances of it.
 
     `clock` gives seconds; the host boots when it is made. `mode` is what its API is like:
 
@@ -172,13 +172,13 @@ class BundleHost:
         build_sha: str | None = "abc1234",
         ssl: SSLContext | None = None,
     ) -> None:
+        super().__init__(self._handle, ssl)
         self.mode = mode
         self.clock = clock
         self.release = release
         self.version = version
         self.build_sha = build_sha
         self.faults = BundleHostFaults()
-        self.server = Server(self._handle, ssl)
         self._bundles = tuple(bundles)
         self._restarts: Counter[str] = Counter()
         self._order = itertools.count()
@@ -186,28 +186,6 @@ class BundleHost:
         self._instances: list[_Instance] = []
         self._booted = 0.0
         self._boot()
-
-    @property
-    def url(self) -> str:
-        """The host's address, without a slash at the end."""
-        return f"{'https' if self.server.ssl else 'http'}://{self.server.host}:{self.server.port}"
-
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen; port 0 takes a free one."""
-        await self.server.start(host, port)
-
-    async def stop(self) -> None:
-        """Close everything."""
-        await self.server.stop()
-
-    async def __aenter__(self) -> Self:
-        """Start on a free port of the loopback."""
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop."""
-        await self.stop()
 
     # What happens to the host, and what really happened.
 

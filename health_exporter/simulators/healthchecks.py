@@ -17,12 +17,12 @@ from datetime import UTC, date, datetime, timedelta
 from datetime import time as time_of_day
 from functools import lru_cache
 from ssl import SSLContext
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import parse_qs
 from uuid import NAMESPACE_URL, UUID, uuid5
 from zoneinfo import ZoneInfo
 
-from health_exporter.simulators.wire import Answer, Close, Hang, Reply, Request, Server
+from health_exporter.simulators.wire import Answer, Close, Hang, Reply, Request, Service
 
 READ_ONLY_KEY = "hcr_simulatedReadOnlyKey00000000"
 READ_WRITE_KEY = "hcw_simulatedReadWriteKey0000000"
@@ -340,8 +340,8 @@ CHANNELS = (
 )
 
 
-class Healthchecks:
-    """A server with one project, usable as an async context manager.
+class Healthchecks(Service):
+    """A server with one project.
 
     `checks`, `channels`, `other_project` and `faults` may change while it runs; `extra_entries` are put at the end of
     the list as they are. `hosts` are the names it may be called by, next to its own address. `clock` gives Unix
@@ -360,32 +360,17 @@ class Healthchecks:
         clock: Callable[[], float] = time.time,
         ssl: SSLContext | None = None,
     ) -> None:
+        super().__init__(self._handle, ssl, prefix)
         self.checks = example_checks(clock()) if checks is None else list(checks)
         self.channels: list[Any] = list(CHANNELS)
         self.extra_entries: list[Any] = []
         self.other_project = [SimulatedCheck("Not yours", "not-yours")]
-        self.prefix = prefix
         self.release = release
         self.hosts = frozenset(hosts)
         self.read_only_key = read_only_key
         self.read_write_key = read_write_key
         self.clock = clock
         self.faults = HealthchecksFaults()
-        self.server = Server(self._handle, ssl)
-
-    @property
-    def url(self) -> str:
-        """The base URL, with the prefix and without a slash at the end."""
-        return f"{'https' if self.server.ssl else 'http'}://{self.server.host}:{self.server.port}{self.prefix}"
-
-    async def __aenter__(self) -> Self:
-        """Start on a free port of the loopback."""
-        await self.server.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop."""
-        await self.server.stop()
 
     def advance(self) -> float:
         """Let happen what was due up to now, and return the time."""

@@ -14,13 +14,13 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any, Literal, Self
 from urllib.parse import unquote
 
-from health_exporter.simulators.wire import Answer, Close, Hang, Raw, Reply, Request, Reset, Server, render
+from health_exporter.simulators.wire import Answer, Close, Faults, Hang, Raw, Reply, Request, Reset, Service, render
 
 API_VERSION = "2.0.0-pre.4"
 SERIAL = "2026112101"
@@ -76,7 +76,7 @@ INGRESS_502 = Answer(
 
 
 @dataclass(slots=True)
-class PryvFaults:
+class PryvFaults(Faults):
     """What is broken in a core; every field may change while it runs, the defaults are a healthy core.
 
     postgres and platform: refused fails at once, frozen and hanging never answer.
@@ -108,14 +108,6 @@ class PryvFaults:
     personal_token: bool = False
     clock_offset: float = 0.0
     reset_mid_answer: bool = False
-    on_change: Callable[[], None] | None = field(default=None, repr=False, compare=False)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set a field and say so: a dead worker's port has to close at once."""
-        object.__setattr__(self, name, value)
-        changed = getattr(self, "on_change", None)  # not there yet while the fields are first set
-        if changed:
-            changed()
 
 
 class _SilenceError(Exception):
@@ -198,8 +190,8 @@ def _dump(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-class PryvCore:
-    """One core with one user, usable as an async context manager; without a deployment it is the only core.
+class PryvCore(Service):
+    """One core with one user; without a deployment it is the only core.
 
     `domain` gives users their own host names (`{user}.{domain}`), else the user is in the path (dnsLess).
     """
@@ -215,6 +207,7 @@ class PryvCore:
         deployment: "PryvDeployment | None" = None,
         ssl: SSLContext | None = None,
     ) -> None:
+        super().__init__(self._handle, ssl)
         self.username = username
         self.token = token
         self.domain = domain
@@ -222,21 +215,15 @@ class PryvCore:
         self.name = name
         self.deployment = deployment
         self.faults = PryvFaults()
-        self.server = Server(self._handle, ssl)
         self._reserved: set[str] = set()
         self._restarting: asyncio.TimerHandle | None = None
         self._hfs_fresh = False
         self._hfs_stuck = False
         self._hfs_knows_token = True
 
-    @property
-    def url(self) -> str:
-        """The core's own address, without a slash at the end."""
-        return f"{'https' if self.server.ssl else 'http'}://{self.server.host}:{self.server.port}"
-
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; port 0 takes a free one."""
-        await self.server.start(host, port)
+        await super().start(host, port)
         self.faults.on_change = self._open_or_shut
         self._open_or_shut()
 
@@ -246,16 +233,7 @@ class PryvCore:
         if self._restarting:
             self._restarting.cancel()
             self._restarting = None
-        await self.server.stop()
-
-    async def __aenter__(self) -> Self:
-        """Start on a free port of the loopback."""
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop."""
-        await self.stop()
+        await super().stop()
 
     def restart_api(self) -> None:
         """Restart the API worker: it no longer remembers which users it has seen."""

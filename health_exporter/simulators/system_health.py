@@ -10,14 +10,14 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ssl import SSLContext
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from health_exporter.simulators.wire import Answer, Hang, Raw, Reply, Request, Reset, Server, render
+from health_exporter.simulators.wire import Answer, Faults, Hang, Raw, Reply, Request, Reset, Service, render
 
 PATHS = {
     "/health": "health",
@@ -63,7 +63,7 @@ CheckName = Literal["health", "detailed", "consistency", "sftpgo"]
 
 
 @dataclass(slots=True)
-class SystemHealthFaults:
+class SystemHealthFaults(Faults):
     """What is broken in a server; every field may change while it runs, the defaults are a healthy server.
 
     process: dead refuses connections; frozen never answers. hanging: the endpoints that never answer.
@@ -107,18 +107,10 @@ class SystemHealthFaults:
     )
     sftpgo: Literal["ok", "failing", "gone"] = "ok"
     public_stats: bool = False
-    on_change: Callable[[], None] | None = field(default=None, repr=False, compare=False)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set a field and say so: a dead process's port has to close at once."""
-        object.__setattr__(self, name, value)
-        changed = getattr(self, "on_change", None)  # not there yet while the fields are first set
-        if changed:
-            changed()
 
 
-class SystemHealth:
-    """A server, usable as an async context manager; `scans_started` counts the scans it was made to begin."""
+class SystemHealth(Service):
+    """A server; `scans_started` counts the scans it was made to begin."""
 
     def __init__(
         self,
@@ -128,19 +120,14 @@ class SystemHealth:
         uptime: float = 3600.0,
         ssl: SSLContext | None = None,
     ) -> None:
+        super().__init__(self._handle, ssl)
         self.api_key = api_key
         self.bearer_token = bearer_token
         self.faults = SystemHealthFaults()
-        self.server = Server(self._handle, ssl)
         self.scans_started = 0
         self._scans: set[asyncio.Task[None]] = set()
         self._finished = asyncio.Event()
         self._began = time.monotonic() - uptime
-
-    @property
-    def url(self) -> str:
-        """The server's address, without a slash at the end."""
-        return f"{'https' if self.server.ssl else 'http'}://{self.server.host}:{self.server.port}"
 
     @property
     def scans_running(self) -> int:
@@ -149,7 +136,7 @@ class SystemHealth:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Listen; port 0 takes a free one."""
-        await self.server.start(host, port)
+        await super().start(host, port)
         self.faults.on_change = self._open_or_shut
         self._open_or_shut()
 
@@ -159,16 +146,7 @@ class SystemHealth:
         for scan in self._scans:
             scan.cancel()
         await asyncio.gather(*self._scans, return_exceptions=True)
-        await self.server.stop()
-
-    async def __aenter__(self) -> Self:
-        """Start on a free port of the loopback."""
-        await self.start()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop."""
-        await self.stop()
+        await super().stop()
 
     def restart(self) -> None:
         """Begin anew: the uptime falls to nothing."""

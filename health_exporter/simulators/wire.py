@@ -12,7 +12,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -254,6 +254,53 @@ class Server:
         task.add_done_callback(self.tasks.discard)
         with contextlib.suppress(OSError):  # a failed handshake, or gone meanwhile
             await loop.connect_accepted_socket(lambda: _Connection(self, number), client, ssl=self.ssl)
+
+
+class Service:
+    """A simulated service behind one server, usable as an async context manager; `prefix` stands before its paths."""
+
+    def __init__(self, handler: Handler, ssl: SSLContext | None = None, prefix: str = "") -> None:
+        self.server = Server(handler, ssl)
+        self.prefix = prefix
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at the end."""
+        return f"{'https' if self.server.ssl else 'http'}://{self.server.host}:{self.server.port}{self.prefix}"
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen; port 0 takes a free one."""
+        await self.server.start(host, port)
+
+    async def stop(self) -> None:
+        """Close everything."""
+        await self.server.stop()
+
+    async def __aenter__(self) -> Self:
+        """Start on a free port of the loopback."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.stop()
+
+
+@dataclass(slots=True)
+class Faults:
+    """Faults to switch on while a service runs; `on_change` is called whenever one is set.
+
+    The port of a process that dies has to close at once, not at the next request.
+    """
+
+    on_change: Callable[[], None] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set a field and say so."""
+        object.__setattr__(self, name, value)
+        changed = getattr(self, "on_change", None)  # not there yet while the fields are first set
+        if changed:
+            changed()
 
 
 class _Connection(asyncio.Protocol):
