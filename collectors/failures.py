@@ -10,6 +10,7 @@ from enum import StrEnum
 import aiohttp
 import dns.exception
 import dns.resolver
+from aiohttp.http_exceptions import LineTooLong
 
 
 class Reason(StrEnum):
@@ -73,6 +74,7 @@ _TABLE: tuple[tuple[type[BaseException], Reason], ...] = (
     (aiohttp.ClientProxyConnectionError, Reason.CONNECT),
     (aiohttp.ClientHttpProxyError, Reason.CONNECT),
     (aiohttp.ClientConnectorError, Reason.CONNECT),
+    (LineTooLong, Reason.TOO_LARGE),
     (aiohttp.ClientPayloadError, Reason.DISCONNECT),
     (aiohttp.ServerDisconnectedError, Reason.DISCONNECT),
     (aiohttp.ClientOSError, Reason.DISCONNECT),

@@ -78,7 +78,7 @@ def _tag(tag: str) -> str:
     if not tag or " " in tag:
         raise ValueError("a tag is not empty and has no space: the server would find no check")
     if re.search("[\ud800-\udfff]", tag):
-        raise ValueError("not a text that can be written in a URL")
+        raise ValueError("a tag that is no Unicode cannot be sent")
     return tag
 
 

@@ -148,14 +148,14 @@ class Http:
     ) -> None:
         """Close every connection; at an undisturbed end, give refused certificates a moment to be read."""
         reading = self._reading.values()
-        try:
-            if reading and error is None:
-                await asyncio.wait(reading, timeout=CERTIFICATE_SECONDS)
-        finally:
-            for task in reading:
-                task.cancel()
-            await asyncio.gather(*reading, return_exceptions=True)
-            await self._session.close()
+        async with self._session:  # closed even if the probe is cancelled while it waits here
+            try:
+                if reading and error is None:
+                    await asyncio.wait(reading, timeout=CERTIFICATE_SECONDS)
+            finally:
+                for task in reading:
+                    task.cancel()
+                await asyncio.gather(*reading, return_exceptions=True)
 
     @property
     def lookup_seconds(self) -> float | None:
@@ -223,7 +223,7 @@ class Http:
             options["server_hostname"] = origin.server_name
         if trace is None:
             options["ssl"] = self._tls.reading
-        if self._settings.proxied():
+        if self._settings.proxied(str(origin.base.host)):
             options["proxy"] = self._settings.proxy_url
             if origin.base.scheme == "https":
                 options["proxy_headers"] = self._proxy_headers

@@ -158,6 +158,9 @@ class Settings(TargetSettings):
         checks = written.get("checks")
         if not endpoint and not written.get("domain") and isinstance(checks, list) and "dns" in checks:
             yield "checks", "the check dns needs domain: a single-core deployment has no name for each user"
+        plain_register = str(written.get("register_url", "")).lower().startswith("http:")
+        if written.get("proxy_url") and written.get("domain") and plain_register:
+            yield "register_url", "domain with a proxy needs https here: a proxy would rewrite the Host of plain http"
         if written.get("basic_auth") is not None:
             yield "basic_auth", "basic_auth cannot be used here: Pryv takes its token in the same header"
         yield from kept_free(written, "Authorization", "Pryv takes its token in it")

@@ -103,7 +103,7 @@ def _signature(path: Path) -> tuple[int, int, int]:
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ValueError(_words(path, error)) from error
     except UnicodeDecodeError as error:

@@ -278,6 +278,10 @@ def _no_colon() -> str:
     raise _fault("a user name has no colon")
 
 
+PROXY_SECRETS = ("proxy_auth", "proxy_auth_file")
+"""The keys whose secrets are sent to the proxy."""
+
+
 class CommonSettings(Model):
     """The keys every kind of target has and `defaults` may give."""
 
@@ -298,7 +302,7 @@ class CommonSettings(Model):
     @classmethod
     def rules(cls, written: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Hold the two ways to give the proxy's credentials apart, and every header to one value."""
-        yield from one_of(written, "proxy_auth", "proxy_auth_file", required=False)
+        yield from one_of(written, *PROXY_SECRETS, required=False)
         headers, files = written.get("headers"), written.get("header_files")
         if isinstance(headers, Mapping) and isinstance(files, Mapping):
             names = {str(name).lower() for name in headers}
@@ -343,12 +347,12 @@ class TargetSettings(CommonSettings):
 
     def sent_secret_keys(self) -> tuple[str, ...]:
         """Return the keys whose secrets are sent to the address of the target itself."""
-        elsewhere = {"headers", "proxy_auth", "proxy_auth_file"}
+        elsewhere = {"headers", *PROXY_SECRETS}
         return tuple(key for key, value in self if key not in elsewhere and any(_secrets_in(value)))
 
-    def proxied(self) -> bool:
-        """Return whether requests go through `proxy_url`: there is one, and `no_proxy` does not name the host."""
-        return self.proxy_url is not None and not any(covers(entry, str(self.address.host)) for entry in self.no_proxy)
+    def proxied(self, host: str) -> bool:
+        """Return whether requests to a host go through `proxy_url`: there is one, and `no_proxy` does not name it."""
+        return self.proxy_url is not None and not any(covers(entry, host) for entry in self.no_proxy)
 
 
 def covers(entry: str, host: str) -> bool:

@@ -386,54 +386,51 @@ FIELDS_SKIPPED = gauge(
 )
 
 
-def _single(path: str, name: str, text: str) -> tuple[str, Metric]:
-    return path, gauge(f"system_health_{name}", f"{text} (/health/detailed: {path})")
-
-
-SINGLE = dict(
-    (
-        _single("resources.cpu_used_percent", "cpu_used_ratio", "Used share of the CPU, 0 to 1"),
-        _single("resources.memory_used_percent", "memory_used_ratio", "Used share of the memory, 0 to 1"),
-        _single(
+SINGLE = {
+    path: gauge(f"system_health_{name}", f"{text} (/health/detailed: {path})")
+    for path, name, text in (
+        ("resources.cpu_used_percent", "cpu_used_ratio", "Used share of the CPU, 0 to 1"),
+        ("resources.memory_used_percent", "memory_used_ratio", "Used share of the memory, 0 to 1"),
+        (
             "resources.memory_available_mb",
             "memory_available_bytes",
             "Memory that is available, a megabyte taken for 1,048,576 bytes",
         ),
-        _single("pipeline.scripts_ready", "pipeline_scripts_ready", "1 if the directory of the scripts is accessible"),
-        _single("pipeline.scripts_count", "pipeline_scripts", "Processor scripts there are"),
-        _single("pipeline.models_ready", "pipeline_models_ready", "1 if the directory of the models is accessible"),
-        _single("pipeline.models_count", "pipeline_models", "Models there are"),
-        _single("pipeline.scripts_integrity.total", "pipeline_scripts_checked", "Scripts whose checksum was compared"),
-        _single("pipeline.scripts_integrity.matched", "pipeline_scripts_intact", "Scripts whose checksum matched"),
-        _single(
+        ("pipeline.scripts_ready", "pipeline_scripts_ready", "1 if the directory of the scripts is accessible"),
+        ("pipeline.scripts_count", "pipeline_scripts", "Processor scripts there are"),
+        ("pipeline.models_ready", "pipeline_models_ready", "1 if the directory of the models is accessible"),
+        ("pipeline.models_count", "pipeline_models", "Models there are"),
+        ("pipeline.scripts_integrity.total", "pipeline_scripts_checked", "Scripts whose checksum was compared"),
+        ("pipeline.scripts_integrity.matched", "pipeline_scripts_intact", "Scripts whose checksum matched"),
+        (
             "pipeline.scripts_integrity.ok",
             "pipeline_scripts_integrity_ok",
             "1 if the server finds the checksums in order",
         ),
-        _single("pipeline.ffmpeg", "pipeline_ffmpeg_ready", "1 if ffmpeg is available"),
-        _single("schema.ok", "schema_ok", "1 if all required migrations are applied"),
-        _single("schema.table_exists", "schema_table_exists", "1 if the table of the migrations exists"),
-        _single("schema.applied", "schema_migrations_applied", "Migrations listed as applied"),
-        _single(
+        ("pipeline.ffmpeg", "pipeline_ffmpeg_ready", "1 if ffmpeg is available"),
+        ("schema.ok", "schema_ok", "1 if all required migrations are applied"),
+        ("schema.table_exists", "schema_table_exists", "1 if the table of the migrations exists"),
+        ("schema.applied", "schema_migrations_applied", "Migrations listed as applied"),
+        (
             "schema.required",
             "schema_migrations_required",
             "Migrations listed as required; none on a system that is well",
         ),
-        _single(
+        (
             "identities.directory_exists",
             "identities_directory_exists",
             "1 if the directory of the identity files exists",
         ),
-        _single("identities.files_count", "identities_files", "Identity files there are"),
-        _single("identities.index_ok", "identities_index_ok", "1 if the index of the identity files is in order"),
-        _single("identities.db_count", "identities_db_records", "Identities in the database"),
-        _single(
+        ("identities.files_count", "identities_files", "Identity files there are"),
+        ("identities.index_ok", "identities_index_ok", "1 if the index of the identity files is in order"),
+        ("identities.db_count", "identities_db_records", "Identities in the database"),
+        (
             "identities.synced",
             "identities_synced",
             "1 if there are as many identity files as identities in the database",
         ),
     )
-)
+}
 """What a report says once, by the path of its JSON keys."""
 
 
@@ -663,8 +660,10 @@ class SystemHealth(Collector[Settings, Memory]):
         filled = CheckReport(report.check)
         try:
             await self.http.client.digest(reply, write, filled, told)
-        finally:
+        except Failure:
             report.absorb(filled)
+            raise
+        report.absorb(filled)
 
     def _keep(self, check: str, reply: Reply, told: Basics) -> None:
         """Keep what is told twice; of two uptimes the first to come was the shorter time on its way."""

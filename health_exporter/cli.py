@@ -6,6 +6,7 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import platform
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -26,12 +27,14 @@ from health_exporter.exporter_metrics import RELOAD_SUCCESSFUL, RELOAD_TIME, Exp
 from health_exporter.exposition import PLAIN, encode_target, join
 from health_exporter.outcome import Outcome
 from health_exporter.prober import Budget, Prober
-from health_exporter.web import Exporter, WebOptions, parse_address, serving, until_signalled
+from health_exporter.web import Exporter, WebOptions, address_text, parse_address, serving, until_signalled
 
 logger = logging.getLogger("health_exporter")
 
 USER_AGENT = f"health_exporter/{__version__}"
 DEFAULT_ADDRESS = ":10054"
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     log.set_up(options.log_level, options.log_format)
     command: Callable[[argparse.Namespace], int] = _COMMANDS[options.command or "serve"]
-    return command(options)
+    try:
+        status = command(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing more is to be written, not at the end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
@@ -180,7 +192,7 @@ async def _exporter(
         gc.collect()
         gc.freeze()
         for host, port in listening:
-            logger.info("listening", extra={"address": f"{host}:{port}", "targets": len(prober.targets)})
+            logger.info("listening", extra={"address": address_text(host, port), "targets": len(prober.targets)})
         yield listening
 
 

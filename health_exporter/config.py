@@ -6,15 +6,16 @@ Every problem has line, column and path; none shows a value that may be a secret
 import difflib
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from yarl import URL
 
-from collectors.settings import CommonSettings, Model, TargetSettings, TlsConfig
+from collectors.settings import PROXY_SECRETS, CommonSettings, Model, TargetSettings, TlsConfig
 from collectors.tls import TlsContexts, tls_contexts
 from health_exporter.yaml_document import Document, Problem, parse, path_text, position_at
 from health_exporter.yaml_document import Path as Steps
@@ -66,7 +67,7 @@ def load(
     contexts = loading.contexts()
     if problems:
         raise ConfigError(path, problems)
-    warnings = tuple(warning.render(path) for warning in loading.warnings(targets))
+    warnings = tuple(dict.fromkeys(warning.render(path) for warning in loading.warnings(targets)))
     return Config(path, tuple(targets), contexts, warnings)
 
 
@@ -137,14 +138,20 @@ class _Loading:
         return contexts
 
     def warnings(self, targets: list[TargetSettings]) -> Iterator[Problem]:
-        """Yield the targets to which secrets go unencrypted."""
+        """Yield the targets and proxies to which secrets go unencrypted."""
         for index, target in enumerate(targets):
-            keys = target.sent_secret_keys()
-            if keys and target.address.scheme == "http" and not _is_loopback(str(target.address.host)):
-                written = self._document.data["targets"][index]
-                path: Steps = ("targets", index, *[key for key in target.ADDRESS_KEYS if written.get(key)])
-                message = f"{' and '.join(keys)} would cross the network unencrypted: use https"
-                yield Problem(*self._document.where(path), path_text(path), message)
+            written = self._document.data["targets"][index]
+            path: Steps = ("targets", index, *[key for key in target.ADDRESS_KEYS if written.get(key)])
+            yield from self._unencrypted(path, target.address, target.sent_secret_keys())
+            if target.proxy_url is not None and target.proxied(str(target.address.host)):
+                path = (*(("targets", index) if "proxy_url" in written else ("defaults",)), "proxy_url")
+                keys = [key for key in PROXY_SECRETS if getattr(target, key)]
+                yield from self._unencrypted(path, target.proxy_url, keys)
+
+    def _unencrypted(self, path: Steps, url: URL, keys: Sequence[str]) -> Iterator[Problem]:
+        if keys and url.scheme == "http" and not _is_loopback(str(url.host)):
+            message = f"{' and '.join(keys)} would cross the network unencrypted: use https"
+            yield Problem(*self._document.where(path), path_text(path), message)
 
     def _report(self, base: Steps, findings: list[_Finding]) -> None:
         for finding in findings:

@@ -350,6 +350,11 @@ def parse_address(text: str) -> tuple[str, int]:
     return match["ip6"] or match["host"], int(match["port"])
 
 
+def address_text(host: str, port: int) -> str:
+    """Return an address as `parse_address` reads it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def open_listener(host: str, port: int) -> socket.socket:
     """Open a listening socket; without a host one for both IP families, or for IPv4 where there is no IPv6."""
     if host:
@@ -379,9 +384,8 @@ async def serving(exporter: Exporter, addresses: Iterable[tuple[str, int]]) -> A
             try:
                 listener = open_listener(host, port)
             except OSError as error:
-                raise OSError(
-                    error.errno, f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
-                ) from error
+                words = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+                raise OSError(error.errno, f"cannot listen on {address_text(host, port)}: {words}") from error
             await web.SockSite(runner, listener).start()
             listening.append((host, int(listener.getsockname()[1])))
         exporter.ready = True

@@ -25,7 +25,7 @@ from collectors.settings import TargetSettings
 from health_exporter.exporter_metrics import REJECTED, RELOAD_SUCCESSFUL, ExporterMetrics
 from health_exporter.exposition import PLAIN, encode_registry, encode_target, join
 from health_exporter.prober import Budget, Prober
-from health_exporter.simulators.bundles import Behaviour, Bundle, BundleHost
+from health_exporter.simulators.bundles import Behaviour, Bundle, BundleHost, Mode
 from health_exporter.simulators.dns import DnsServer
 from health_exporter.simulators.healthchecks import Healthchecks, Job, SimulatedCheck
 from health_exporter.simulators.pryv import PryvCore, PryvDeployment
@@ -36,7 +36,7 @@ from tests.inhibition import InhibitRule, Labels, notifying
 from tests.support import FakeClock, contexts_of
 from tests.tls_support import Certificates, Names
 
-Kind = Literal["pryv", "multi", "bundles", "public", "system", "cron", "many"]
+Kind = Literal["pryv", "multi", "bundles", "public", "documented", "system", "cron", "many"]
 Script = Mapping[float, Callable[["Stage"], object]]
 """What happens, by seconds since the fault."""
 
@@ -48,8 +48,20 @@ STEADY = 390
 """Seconds after the last thing that happened, from which on the last samples repeat: answers are remembered for 300."""
 PATIENCE = 1.0
 """The budget of a probe in which something never answers, in real seconds."""
+RECENT = 1200
+"""Older history has only the series of LOOKED_BACK_AT: no rule sees the others any more, and promtool is quicker."""
+LOOKED_BACK_AT = {
+    "up",
+    "probe_success",
+    "bundle_restarts_total",
+    "system_health_start_time_seconds",
+    "bundle_host_start_time_seconds",
+    "process_start_time_seconds",
+}
 NAME = "localhost"
 GROUP_WAIT = 45
+MANY = 40
+"""Rows for one promtool at the most, so that all processors have something to do."""
 LONG = 1000
 """Rows that last longer are run beside the others."""
 
@@ -80,7 +92,8 @@ class Stage:
         self.skew = 0.0
         self.scraped = True
         self.job = True
-        self.targets_scraped: dict[str, bool] = {}
+        self.targets_scraped: dict[str, bool | None] = {"t": True} if probe_style else {}
+        """Under /probe: whether the scrape of a target succeeds; None if nothing scrapes it."""
         self.exporter_started = 0
         self.real_durations = False
         self.names = Names({NAME: ["127.0.0.1"]})
@@ -89,8 +102,10 @@ class Stage:
         self.dns = DnsServer(self.deployment.domain)
         bundles = (Bundle("bash"), Bundle("bash"), Bundle("weather"), Bundle("search"))
         clock = self.read
-        self.host = BundleHost(bundles, "public" if kind == "public" else "recon", clock)
+        mode: Mode = "public" if kind == "public" else "documented" if kind == "documented" else "recon"
+        self.host = BundleHost(bundles, mode, clock)
         self.system = SystemHealth()
+        self.restart_system(3600)
         self.cron = Healthchecks(project(self.clock.now), clock=clock)
         self.keys: dict[str, Any] = {}
         self.prober: Prober
@@ -126,6 +141,7 @@ class Stage:
             "cron": self.cron,
             "bundles": self.host,
             "public": self.host,
+            "documented": self.host,
             "many": self.host,
         }[self.kind]
 
@@ -161,6 +177,7 @@ class Stage:
             "multi": ("pryv", {}),
             "bundles": ("bundles", {"expect": ["weather"]}),
             "public": ("bundles", {"expect": ["weather"]}),
+            "documented": ("bundles", {"expect": ["weather"]}),
             "many": ("bundles", {}),
             "system": ("system_health", {"api_key": self.system.api_key}),
             "cron": ("healthchecks", {"api_key": self.cron.read_only_key}),
@@ -216,11 +233,31 @@ class Stage:
         self.host._bundles = bundles[::-1]
         self.host.restart()
 
-    def jobs(self, *, stop: int) -> None:
-        """Stop that many of the jobs that ping."""
+    def jobs(self, *, stop: int, together: bool = False) -> None:
+        """Stop that many of the jobs that ping; `together`: after a last ping of all of them now."""
         for check in self.cron.checks[:stop]:
             assert check.job is not None
             check.job.stopped = True
+            if together:
+                check.ping(self.clock.now)
+
+    def restart_system(self, uptime: float = 0.0) -> None:
+        """Restart the system health server, whose uptime is by the stage's clock."""
+        began = self.clock.now - uptime
+        self.system._uptime_ms = lambda: int((self.clock.now - began) * 1000)  # type: ignore[method-assign]
+
+    def restart_exporter(self) -> None:
+        """Begin with empty memory and counters."""
+        self.exporter_started += 1
+        self.metrics = ExporterMetrics()
+        self.metrics.gauge(RELOAD_SUCCESSFUL).set(1)
+        self.retarget()
+
+    def remove_target(self) -> None:
+        """Load a config without the target, whose counters go with it."""
+        self.metrics = ExporterMetrics()
+        self.metrics.gauge(RELOAD_SUCCESSFUL).set(1)
+        self.prober = Prober((), {}, HttpClient("tests", self.clock.clock), self.metrics)
 
     def reject(self) -> None:
         """Let the exporter turn a request away."""
@@ -231,11 +268,6 @@ class Stage:
         self.metrics.gauge(RELOAD_SUCCESSFUL).set(0)
 
     # Time, and what is scraped.
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass, for the servers too that have a clock of their own."""
-        self.clock.advance(seconds)
-        self.system._began -= seconds
 
     async def scrape(self) -> dict[str, float]:
         """Return what Prometheus has after a scrape: series to value. Times count from the beginning."""
@@ -254,17 +286,14 @@ class Stage:
         for name, outcome in zip(names, outcomes, strict=False):
             labels = exporter
             if self.probe_style:
-                if name not in self.targets_scraped:
-                    self.targets_scraped[name] = True
                 labels = f'job="health-probe",instance="{name}",exporter="e1:10054"'
             if not self.probe_style or self.targets_scraped[name]:
                 text = join([encode_target(outcome, self.seconds, static_labels=True)], PLAIN).decode()
                 found |= self._samples(text, labels)
-        if self.probe_style:
-            for name in names:
-                up = self.scraped and self.targets_scraped.get(name, True)
-                if name not in self.targets_scraped or self.targets_scraped[name] is not None:
-                    found[f'up{{job="health-probe",instance="{name}",exporter="e1:10054"}}'] = float(up)
+        for name, asked in self.targets_scraped.items():
+            if asked is not None:
+                up = f'up{{job="health-probe",instance="{name}",exporter="e1:10054"}}'
+                found[up] = float(self.scraped and asked)
         return found
 
     def _samples(self, text: str, labels: str) -> dict[str, float]:
@@ -378,11 +407,11 @@ async def record(row: Row, certificates: Certificates) -> Recorded:
         history = []
         for _ in range(0, PROBED, row.grid):
             history.append(await stage.scrape())
-            stage.advance(row.grid)
+            stage.clock.advance(row.grid)
         stage.seconds = row.seconds or (PATIENCE if row.hangs else 10.0)
         steps, script = [], dict(row.script)
         steady = row.until if row.steady is None else row.steady
-        if row.steady is None and row.grid <= 30:  # noqa: PLR2004
+        if row.steady is None and row.grid <= 30:
             steady = int(max(script)) + STEADY
         for moment in range(0, min(row.until, steady) + 1, row.grid):
             for when in sorted(when for when in script if when <= moment):
@@ -390,17 +419,25 @@ async def record(row: Row, certificates: Certificates) -> Recorded:
                 if asyncio.iscoroutine(result):
                     await result
             steps.append(await stage.scrape())
-            stage.advance(row.grid)
+            stage.clock.advance(row.grid)
     while len(steps) * row.grid <= row.until:
         steps.append(steps[-row.cycle])
-    before = [_held(history[n % len(history)], history[0]) for n in range(row.history // row.grid)]
-    before = before[len(history) :] + history if row.history >= PROBED else history[: row.history // row.grid]
+    length = row.history // row.grid
+    before = [_held(history[n % len(history)], history[0]) for n in range(length - len(history))]
+    recent = length - len(history) - RECENT // row.grid
+    before[: max(recent, 0)] = [_long_ago(scrape) for scrape in before[: max(recent, 0)]]
+    before += history if length else []
     return Recorded(row, [*before, *steps], _seen(steps))
 
 
 def _held(scrape: Mapping[str, float], first: Mapping[str, float]) -> Mapping[str, float]:
     """Return a scrape whose counters stand where they stood at first."""
     return {name: first.get(name, value) if "_total{" in name else value for name, value in scrape.items()}
+
+
+def _long_ago(scrape: Mapping[str, float]) -> Mapping[str, float]:
+    """Return what of a scrape rules look back at."""
+    return {name: value for name, value in scrape.items() if name.partition("{")[0] in LOOKED_BACK_AT}
 
 
 REASON = re.compile(r'probe_check_failure_reason\{.*check="(\w+)",.*reason="(\w+)".*')
@@ -477,7 +514,7 @@ def firing(recorded: Sequence[Recorded], directory: Path, files: Mapping[str, st
     processes = []
     for number, part in enumerate(parts):
         row = part[0].row
-        times = range(row.history - row.grid, row.history + max(one.row.until for one in part) + 1, row.grid)
+        times = range(max(row.history - row.grid, 0), row.history + max(one.row.until for one in part) + 1, row.grid)
         test = {
             "interval": f"{row.grid}s",
             "input_series": [series for n, one in enumerate(part) for series in one.series(f"{n}-")],
@@ -514,7 +551,9 @@ def _parts(recorded: Sequence[Recorded]) -> Iterator[Sequence[Recorded]]:
         row = one.row
         alone = row.name if row.alone else ""
         together[alone, row.grid, row.history, row.until > LONG].append(one)
-    return iter(together.values())
+    for some in together.values():
+        parts = 1 + len(some) // MANY
+        yield from (some[number::parts] for number in range(parts))
 
 
 def _read(output: str, part: Sequence[Recorded]) -> dict[str, list[Alert]]:
@@ -531,7 +570,7 @@ def _read(output: str, part: Sequence[Recorded]) -> dict[str, list[Alert]]:
     found = {}
     for one, sets in zip(part, rows, strict=True):
         row = one.row
-        times = [*range(row.history - row.grid, row.history + row.until + 1, row.grid)]
+        times = [*range(max(row.history - row.grid, 0), row.history + row.until + 1, row.grid)]
         assert set(times) <= set(sets), f"promtool did not answer for {row.name}: {output[:2000]}"
         found[row.name] = _alerts(row, {when: sets[when] for when in times})
     return found
@@ -578,3 +617,69 @@ def told(row: Row, alerts: Sequence[Alert], rules: Sequence[InhibitRule] = INHIB
 def rule_files() -> dict[str, str]:
     """Return the rule files that ship."""
     return {path.name: path.read_text(encoding="utf-8") for path in RULE_FILES}
+
+
+# --- the document -------------------------------------------------------------------------------------------------------
+
+
+def document(sections: Mapping[str, Sequence[tuple[Recorded, Sequence[Alert]]]], not_seen: Mapping[str, str]) -> str:
+    """Return docs/alerting-matrix.md."""
+    text = HEAD
+    for title, rows in sections.items():
+        text += (
+            f"\n## {title}\n\n| row | target | what is wrong | what the exporter sees | who is told | what fires |\n"
+        )
+        text += "| --- | --- | --- | --- | --- | --- |\n"
+        text += "".join(f"{_line(recorded, alerts)}\n" for recorded, alerts in rows)
+    text += "\n## What is not here\n\n| row | why |\n| --- | --- |\n"
+    return text + "".join(f"| {name} | {why} |\n" for name, why in not_seen.items())
+
+
+HEAD = """# From fault to page
+
+Every row was played: simulated targets were put into the fault, the exporter probed them every 30 s, and promtool ran
+the rules of `alerts/` on what it said. `tests/matrix.py` does that, `tests/test_matrix.py` holds this table to it and
+writes it: `pytest tests/test_matrix.py --update-golden`.
+
+- *What the exporter sees*: failing checks with their reasons (several if they change), then metrics that show it.
+- *Who is told*: what is left after the inhibition of `alerts/alertmanager.example.yml`. C is a page, W a ticket.
+- *What fires*: every alert, the hidden ones too, and how long after the first failing scrape. Add one scrape interval,
+  one evaluation and `group_wait`.
+- Before the fault the target was healthy for an hour. `HealthErrorBudgetBurn` comes earlier if it was not.
+- A target is `pryv` (single core), `multi` (one core of several), `bundles` (host with `/v1/bundles/health`), `public`
+  (host without it), `documented` (host that gives its own uptime), `system`, `cron` (Healthchecks), `many` (six hosts).
+"""
+
+
+def _line(recorded: Recorded, alerts: Sequence[Alert]) -> str:
+    row = recorded.row
+    sees = ", ".join(f"`{one}`" for one in [*recorded.sees.split(), *filter(None, row.shows.split(", "))])
+    told_ = ", ".join(_short(text) for text in told(row, alerts)) or "nobody"
+    why = f" ({row.why})" if row.why else ""
+    words = row.broken.replace("|", "\\|") + why
+    sees = sees.replace("|", "\\|") or "nothing"
+    return f"| {row.id} | {row.kind} | {words} | {sees} | {told_} | {_fires(row, alerts) or 'nothing'} |"
+
+
+def _fires(row: Row, alerts: Sequence[Alert]) -> str:
+    names: Counter[tuple[str, str]] = Counter()
+    for alert in alerts:
+        until = f" to {_minutes(alert.end)}" if alert.end <= row.until else ""
+        names[f"{alert.labels['alertname']} {alert.labels['severity']}", f"{_minutes(alert.begin)}{until}"] += 1
+    return ", ".join(
+        f"{_short(name)} {when}" + (f" ({number} times)" if number > 1 else "")
+        for (name, when), number in names.items()
+    )
+
+
+def _short(text: str) -> str:
+    name, severity, *more = text.split()
+    count = f" {' '.join(more)}" if more else ""
+    return f"`{name}` {severity[0].upper()}{count}"
+
+
+def _minutes(seconds: int) -> str:
+    hours, rest = divmod(seconds, 3600)
+    minutes, left = divmod(rest, 60)
+    parts = ((hours, "h"), (minutes, "m"), (left, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "at once"

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collectors.base import NAMED_THINGS, CheckReport
-from collectors.bundles import STATES, UNITS, Restarts, Seen, Sight, Uptime, read_listing
+from collectors.bundle_restarts import UNITS, Restarts, Sight, Uptime
+from collectors.bundles import STATES, Seen, read_listing
 from health_exporter.simulators.bundles import Behaviour, Bundle, BundleHost, Mode, Release
 from tests.support import FakeClock
 

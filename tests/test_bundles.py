@@ -15,14 +15,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from collectors.base import NAMED_THINGS
-from collectors.bundles import STATES, Settings
+from collectors.bundles import STATES, Bundles, Settings
+from collectors.http import LARGE_REPLY
 from health_exporter.config import ConfigError, load
 from health_exporter.exposition import PLAIN, encode_target, join
 from health_exporter.outcome import Outcome
 from health_exporter.prober import Budget, Prober
 from health_exporter.simulators.bundles import Bundle, BundleHost, BundleHostFaults, Mode
 from health_exporter.simulators.wire import Answer, Close, Hang, Reply, Request, Server
-from tests.support import FakeClock, probe_once, prober_of, reasons, samples_of, settings
+from tests.support import FakeClock, probe_once, prober_of, read, reasons, samples_of, settings
 from tests.test_exposition import FLEETING, GOLDEN
 
 ANSWERS: dict[str, dict[str, Any]] = json.loads(
@@ -465,9 +466,10 @@ async def test_more_bundles_than_are_named_fail_the_check_and_the_first_stay(mod
 
 
 async def test_a_large_list_is_read_in_a_thread_all_the_same() -> None:
-    async with BundleHost([Bundle("a")] * (LARGE_LIST + 1), "recon") as host:
+    number = LARGE_REPLY // len('{"name":"a"}')
+    async with BundleHost([Bundle("a")] * number, "recon") as host:
         outcome = await probe_once(on(host.url))
-    assert of_bundles(outcome)["bundle_instances", "a", "healthy"] == LARGE_LIST + 1
+    assert of_bundles(outcome)["bundle_instances", "a", "healthy"] == number
 
 
 # --- uptimes --------------------------------------------------------------------------------------------------------
@@ -832,3 +834,8 @@ async def test_the_exposition_of_a_host_is_the_golden_one(mode: Mode, update_gol
     if update_golden:
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
+
+
+def test_every_metric_of_the_table_is_in_a_golden_file() -> None:
+    golden = [read((GOLDEN / f"bundles_{mode}.prom").read_text(encoding="utf-8")) for mode in ("recon", "documented")]
+    assert {metric.name for metric in Bundles.metrics} <= {name for samples in golden for name, _ in samples}

@@ -456,6 +456,31 @@ def test_a_taken_port_is_status_1_and_a_clear_line(
     assert fields["detail"].startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use")
 
 
+@pytest.mark.parametrize("said", ["[::1]", "nowhere.example.com"])
+def test_an_address_that_cannot_be_listened_on_is_said_as_it_is_written(
+    said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    assert run(f"--config.file={config(tmp_path)}", f"--web.listen-address={said}:1", "--log.format=json") == 1
+    fields = json.loads(capsys.readouterr().err)
+    assert fields["detail"] == f"cannot listen on {said}:1: Name or service not known"
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_text("targets:\n" + "  - {}\n" * 20_000)
+    command = [sys.executable, str(LAUNCHER), "--config.file", str(path), "check"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(SECONDS) == 1
+
+
 def test_what_is_unwise_in_the_config_is_logged_when_serving(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -528,6 +553,17 @@ class Process:
         if self._popen.poll() is None:
             self._popen.kill()
         self.end()
+
+
+def test_a_probe_that_is_interrupted_is_silent(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        path = config(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with Process("--config.file", path, "probe", "pryv-eu") as process:
+            connection, _ = silent.accept()
+            process.signal(signal.SIGINT)
+            assert process.end() == 130
+            connection.close()
+    assert "Traceback" not in process.err.getvalue()
 
 
 async def test_a_scrape_in_flight_is_answered_whole_before_the_process_ends(tmp_path: Path) -> None:

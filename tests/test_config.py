@@ -196,6 +196,26 @@ def test_a_secret_over_plain_http_is_warned_of(file: Path, host: str) -> None:
     )
 
 
+def test_the_credentials_of_a_proxy_over_plain_http_are_warned_of(file: Path) -> None:
+    lines = "    proxy_url: http://proxy.example.com:3128\n    proxy_auth: u:p\n"
+    warning = "proxy_auth would cross the network unencrypted: use https"
+    assert load_text(file, target(lines)).warnings == (f"{file}:5:16: targets[0].proxy_url: {warning}",)
+    defaults = "defaults: {proxy_auth: 'u:p', proxy_url: 'http://proxy.example.com'}\n"
+    shown = load_text(file, defaults + TWO).warnings
+    assert shown == (f"{file}:1:42: defaults.proxy_url: {warning}",)
+
+
+@pytest.mark.parametrize("url", ["http://localhost:3128", "https://proxy.example.com"])
+def test_the_credentials_of_a_proxy_that_nobody_can_hear_are_not_warned_of(file: Path, url: str) -> None:
+    assert load_text(file, target(f"    proxy_url: {url}\n    proxy_auth: u:p\n")).warnings == ()
+
+
+@pytest.mark.parametrize("lines", ["no_proxy: [h]", "proxy_url: ~"])
+def test_the_credentials_of_a_proxy_that_is_not_used_are_not_warned_of(file: Path, lines: str) -> None:
+    defaults = "defaults: {proxy_auth: 'u:p', proxy_url: 'http://proxy.example.com'}\n"
+    assert load_text(file, defaults + target(f"    {lines}\n")).warnings == ()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LOCALHOST.", "a.localhost"])
 def test_a_secret_to_loopback_is_not_warned_of(file: Path, host: str) -> None:
     assert (

@@ -638,9 +638,9 @@ async def test_the_alerting_lag(name: str) -> None:
 
 async def test_integrations_are_counted_by_kind() -> None:
     async with Healthchecks() as server:
-        server.channels += [{"id": 7}, None, {"kind": "sms\x00"}]
+        server.channels += [{"id": 7}, None, {"kind": ""}, {"kind": "sms\x00"}, {"kind": "sms\x01"}]
         outcome = await probe_once(target(server.url, READ_WRITE_KEY, checks=["integrations"]))
-    assert of(own(outcome), "integrations") == {("email",): 2, ("webhook",): 1, ("unknown",): 2, ("sms�",): 1}
+    assert of(own(outcome), "integrations") == {("email",): 2, ("webhook",): 1, ("unknown",): 3, ("sms�",): 2}
 
 
 async def test_a_project_without_integrations_passes_and_has_no_series() -> None:
@@ -874,6 +874,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a key that is not ASCII": ({"api_key": "é" * 32}, "32 characters"),
     "an empty tag": ({"tags": [""]}, "not empty"),
     "a tag with a space": ({"tags": ["a b"]}, "no space"),
+    "a tag that is no Unicode": ({"tags": ["\ud800"]}, "cannot be sent"),
     "no checks": ({"checks": []}, "must not be empty"),
     "a check twice": ({"checks": ["checks", "checks"]}, "twice"),
     "an unknown check": ({"checks": ["pings"]}, "Input should be"),

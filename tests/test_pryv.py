@@ -1227,6 +1227,12 @@ RULES: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         [("domain", "domain with a proxy needs an https url: a proxy would rewrite the Host of plain http")],
     ),
     ({**ACCOUNT, "domain": "example.com", "proxy_url": "http://p"}, []),
+    (
+        {**ACCOUNT, "domain": "example.com", "proxy_url": "http://p", "register_url": "HTTP://reg.example.com"},
+        [("register_url", "domain with a proxy needs https here: a proxy would rewrite the Host of plain http")],
+    ),
+    ({**ACCOUNT, "domain": "example.com", "proxy_url": "http://p", "register_url": "https://reg.example.com"}, []),
+    ({**ACCOUNT, "proxy_url": "http://p", "register_url": "http://reg.example.com"}, []),
 ]
 
 

@@ -77,6 +77,11 @@ def test_the_space_around_the_secret_of_a_file_is_not_part_of_it(path: Path) -> 
     assert (secret.get(), secret.version, secret.path) == ("a b", 0, path)
 
 
+def test_a_byte_order_mark_is_not_part_of_the_secret_of_a_file(path: Path) -> None:
+    path.write_bytes(b"\xef\xbb\xbfa b\r\n")
+    assert Secret.from_file(path).get() == "a b"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -333,10 +333,10 @@ def test_an_entry_of_no_proxy_covers_names_below_it_addresses_and_networks(
 
 
 def test_requests_go_through_a_proxy_if_there_is_one_and_no_proxy_does_not_name_the_host() -> None:
-    assert not target().proxied()
-    assert target(proxy_url="http://p").proxied()
-    assert target(proxy_url="http://p", no_proxy=["x"]).proxied()
-    assert not target(proxy_url="http://p", no_proxy=["x", "h"]).proxied()
+    assert not target().proxied("h")
+    assert target(proxy_url="http://p").proxied("h")
+    assert target(proxy_url="http://p", no_proxy=["x"]).proxied("h")
+    assert not target(proxy_url="http://p", no_proxy=["x", "h"]).proxied("h")
 
 
 # --- rules ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from collectors.base import CheckReport
+from collectors.http import HttpClient
 from collectors.system_health import CHECKS, Settings
+from collectors.system_health import SystemHealth as Collector
 from health_exporter.config import ConfigError, load
 from health_exporter.exposition import PLAIN, encode_target, join
 from health_exporter.outcome import Outcome
@@ -26,7 +29,7 @@ from health_exporter.prober import Budget, Prober
 from health_exporter.simulators.system_health import SystemHealth
 from health_exporter.simulators.wire import Answer, Close, Raw, Reply, Request, Reset, Server
 from tests.conftest import until
-from tests.support import FakeClock, probe_once, prober_of, reasons, samples_of, settings
+from tests.support import FakeClock, contexts_of, probe_once, prober_of, reasons, samples_of, settings
 
 HERE = Path(__file__).parent
 REPORTS: dict[str, dict[str, Any]] = json.loads(
@@ -201,10 +204,18 @@ async def test_what_the_documented_replies_publish(shape: str, published: Sample
 
 
 def test_every_metric_of_the_table_is_published_by_some_documented_reply() -> None:
-    from collectors.system_health import SystemHealth as Collector  # noqa: PLC0415 - the simulator has the name here
-
     published = {f"system_health_{key[0]}" for samples in (PAGE, OLDER, NEWER) for key in samples}
     assert {metric.name for metric in Collector.metrics} == {*published, "system_health_start_time_seconds"}
+
+
+async def test_every_metric_of_the_table_is_published_of_a_simulated_server() -> None:
+    async with SystemHealth() as server:
+        server.faults.tmdb = "reachable"
+        server.faults.anomalies = {("stale_processing", "warn"): 3}
+        samples = own(await probe_once(server_settings(server.url)))
+    assert {f"system_health_{key[0]}" for key in samples} == {metric.name for metric in Collector.metrics}
+    assert samples["schema_table_exists",] == 1
+    assert samples["consistency_checked_timestamp_seconds",] == pytest.approx(time.time(), abs=60)
 
 
 # --- golden files ---------------------------------------------------------------------------------------------------
@@ -326,6 +337,11 @@ STATES: dict[str, State] = {
             "identities_files",
             "config_enabled cache",
         ),
+    ),
+    "migrations that are no lists": State(
+        {"replaced": {"schema.applied": 5, "schema.required": {"a": 1}}},
+        has={("schema_ok",): 1, ("fields_skipped",): 2},
+        lacks=("schema_migrations_applied", "schema_migrations_required"),
     ),
     "nulls": State(
         {
@@ -625,6 +641,7 @@ async def test_texts_of_a_reply_are_made_fit_for_labels() -> None:
     [
         ([{"check": "a", "count": 1}, {"check": "a", "count": 2, "severity": "unknown"}], {("a", "unknown"): 3}, 0),
         ([{"check": "a", "severity": 5, "count": 1}], {("a", "unknown"): 1}, 1),
+        ([{"check": "a", "severity": "", "count": 1}], {("a", "unknown"): 1}, 0),
         ([{"check": "a", "severity": "warn"}, {"check": "b", "severity": "warn", "count": 1}], {("b", "warn"): 1}, 1),
         ([{"severity": "warn", "count": 4}, "text", 5, [], {}, None], {}, 5),
         ([{"check": None, "count": 1}, {"check": "a", "count": None}, {"check": "a", "count": -1}], {}, 3),
@@ -733,6 +750,20 @@ async def test_the_start_time_stays_still_until_the_server_restarts() -> None:
             clock.advance(15)
             uptime = 1000.0
             assert own(await ask(prober))["start_time_seconds",] == pytest.approx(clock.now - 1, abs=1)
+
+
+async def test_of_two_uptimes_the_one_that_comes_first_gives_the_start_time() -> None:
+    documents = {check: {**REPORTS["older"][check], "uptime_ms": 10_000} for check in ("health", "detailed")}
+    documents["detailed"]["uptime_ms"] = 15_000
+    clock = FakeClock()
+    async with Server(replying(documents)) as server:
+        target = server_settings(f"http://127.0.0.1:{server.port}", checks=["health", "detailed"])
+        async with HttpClient("tests", clock.clock).probe(target, contexts_of(target)[target.tls_config]) as http:
+            collector = Collector(target, Collector.new_memory(), http, clock.clock)
+            await collector.health(CheckReport("health"))
+            await collector.detailed(CheckReport("detailed"))
+    started = {sample.metric.name: sample.number for sample in collector.conclude({}).samples}
+    assert started["system_health_start_time_seconds"] == pytest.approx(clock.now - 10, abs=1)
 
 
 async def test_a_restart_of_the_simulator_is_seen() -> None:

@@ -16,7 +16,7 @@ from health_exporter import web as exporter_web
 from health_exporter.exporter_metrics import ExporterMetrics
 from health_exporter.exposition import OPENMETRICS
 from health_exporter.prober import Budget
-from health_exporter.web import TIMEOUT_HEADER, budget_seconds, open_listener, parse_address
+from health_exporter.web import TIMEOUT_HEADER, address_text, budget_seconds, open_listener, parse_address
 from tests.conftest import ANSWERED, Asking, Got, Upstream, served, until
 
 LONG = 30.0
@@ -516,8 +516,9 @@ async def test_the_landing_page_escapes_what_it_shows(upstream: Upstream) -> Non
         ("0.0.0.0:10054", ("0.0.0.0", 10054)),
     ],
 )
-def test_a_listen_address_is_read(text: str, wanted: tuple[str, int]) -> None:
+def test_a_listen_address_is_read_and_written(text: str, wanted: tuple[str, int]) -> None:
     assert parse_address(text) == wanted
+    assert address_text(*wanted) == text
 
 
 @pytest.mark.parametrize(
