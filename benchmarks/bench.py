@@ -8,6 +8,7 @@ Only CPU time is compared, since wall time tells more about the machine than abo
 import asyncio
 import multiprocessing
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -155,14 +156,22 @@ def exporter(url: str, user: str, token: str, targets: int) -> Iterator[tuple[in
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory) / "config.yml"
         config.write_text(f"targets:\n{lines}")
+        log = Path(directory) / "log"  # a pipe that nobody reads would fill up and stop the exporter
         command = [sys.executable, "exporter.py", "--config.file", str(config), "--web.listen-address", "127.0.0.1:0"]
-        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        with log.open("w") as output, subprocess.Popen(command, cwd=ROOT, stderr=output) as process:
             try:
-                assert process.stderr is not None
-                line = next(line for line in process.stderr if "msg=listening" in line)
-                yield process.pid, line.split("address=")[1].split()[0]
+                yield process.pid, address_in(log, process)
             finally:
                 process.kill()
+
+
+def address_in(log: Path, process: subprocess.Popen[bytes]) -> str:
+    """Wait until the exporter says in its log where it listens."""
+    while process.poll() is None:
+        if found := re.search(r"msg=listening .*?address=(\S+)\s", log.read_text(errors="replace")):
+            return found[1]
+        time.sleep(0.01)
+    raise SystemExit(f"the exporter has ended:\n{log.read_text(errors='replace')}")
 
 
 def scrape(address: str) -> bytes:

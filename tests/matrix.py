@@ -46,9 +46,11 @@ PROBED = 120
 """Seconds of it that are really probed; the rest repeats them."""
 STEADY = 390
 """Seconds after the last thing that happened, from which on the last samples repeat: answers are remembered for 300."""
-PATIENCE = 1.0
+PATIENCE = 1.25
 """The budget of a probe in which something never answers, in real seconds."""
-RECENT = 1200
+AFTER = 480
+"""Seconds of health after a row: longer than alerts are kept."""
+RECENT = 300
 """Older history has only the series of LOOKED_BACK_AT: no rule sees the others any more, and promtool is quicker."""
 LOOKED_BACK_AT = {
     "up",
@@ -95,7 +97,7 @@ class Stage:
         self.targets_scraped: dict[str, bool | None] = {"t": True} if probe_style else {}
         """Under /probe: whether the scrape of a target succeeds; None if nothing scrapes it."""
         self.exporter_started = 0
-        self.real_durations = False
+        self.exporter_label = ',exporter="e1:10054"'
         self.names = Names({NAME: ["127.0.0.1"]})
         self.core = PryvCore()
         self.deployment = PryvDeployment()
@@ -117,15 +119,19 @@ class Stage:
 
     async def enter(self, stack: contextlib.AsyncExitStack) -> None:
         """Start the servers and the exporter."""
-        stack.callback(lambda: [filler.close() for filler in self._fillers])
+        stack.callback(self._let_go)
         if self.kind == "multi":
             await stack.enter_async_context(self.deployment)
             await stack.enter_async_context(self.dns)
             self.dns.records.update(self.deployment.records())
         else:
-            await stack.enter_async_context(self.simulator)  # type: ignore[arg-type]
+            await stack.enter_async_context(self.simulator)
         stack.push_async_callback(self._close)
         self.retarget()
+
+    def _let_go(self) -> None:
+        for filler in self._fillers:
+            filler.close()
 
     async def _close(self) -> None:
         await self.prober.close()
@@ -133,17 +139,16 @@ class Stage:
     @property
     def simulator(self) -> PryvCore | BundleHost | SystemHealth | Healthchecks:
         """The server of the target."""
-        if self.kind == "multi":
-            return self.deployment.cores["core-a"]
-        return {
-            "pryv": self.core,
-            "system": self.system,
-            "cron": self.cron,
-            "bundles": self.host,
-            "public": self.host,
-            "documented": self.host,
-            "many": self.host,
-        }[self.kind]
+        match self.kind:
+            case "pryv":
+                return self.core
+            case "multi":
+                return self.deployment.cores["core-a"]
+            case "system":
+                return self.system
+            case "cron":
+                return self.cron
+        return self.host
 
     @property
     def server(self) -> Server:
@@ -172,7 +177,7 @@ class Stage:
 
     def _targets(self) -> Iterator[TargetSettings]:
         url = self.simulator.url
-        collector, own = {
+        collectors: dict[Kind, tuple[str, dict[str, Any]]] = {
             "pryv": ("pryv", {"username": self.core.username, "token": self.core.token}),
             "multi": ("pryv", {}),
             "bundles": ("bundles", {"expect": ["weather"]}),
@@ -181,7 +186,8 @@ class Stage:
             "many": ("bundles", {}),
             "system": ("system_health", {"api_key": self.system.api_key}),
             "cron": ("healthchecks", {"api_key": self.cron.read_only_key}),
-        }[self.kind]
+        }
+        collector, own = collectors[self.kind]
         if self.kind == "multi":
             core = self.core_asked
             dns = {"nameservers": [f"127.0.0.1:{self.dns.port}"], "timeout": "1s"}
@@ -286,13 +292,13 @@ class Stage:
         for name, outcome in zip(names, outcomes, strict=False):
             labels = exporter
             if self.probe_style:
-                labels = f'job="health-probe",instance="{name}",exporter="e1:10054"'
+                labels = f'job="health-probe",instance="{name}"{self.exporter_label}'
             if not self.probe_style or self.targets_scraped[name]:
                 text = join([encode_target(outcome, self.seconds, static_labels=True)], PLAIN).decode()
                 found |= self._samples(text, labels)
         for name, asked in self.targets_scraped.items():
             if asked is not None:
-                up = f'up{{job="health-probe",instance="{name}",exporter="e1:10054"}}'
+                up = f'up{{job="health-probe",instance="{name}"{self.exporter_label}}}'
                 found[up] = float(self.scraped and asked)
         return found
 
@@ -351,7 +357,14 @@ class Row:
     steady: int | None = None
     cycle: int = 1
     probe_style: bool = False
+    exporter_label: bool = True
+    after: int = AFTER
     alone: bool = False
+
+    @property
+    def end(self) -> int:
+        """When all is over, in seconds after the fault."""
+        return self.until + self.after
 
     @property
     def name(self) -> str:
@@ -401,15 +414,18 @@ async def record(row: Row, certificates: Certificates) -> Recorded:
     async with contextlib.AsyncExitStack() as stack:
         stage = Stage(row.kind, certificates, probe_style=row.probe_style)
         stage.keys |= row.keys
+        if not row.exporter_label:
+            stage.exporter_label = ""
         await stage.enter(stack)
         stage.began += PROBED - row.history
         stage.exporter_started = 0
-        history = []
+        history: list[Mapping[str, float]] = []
         for _ in range(0, PROBED, row.grid):
             history.append(await stage.scrape())
             stage.clock.advance(row.grid)
         stage.seconds = row.seconds or (PATIENCE if row.hangs else 10.0)
-        steps, script = [], dict(row.script)
+        steps: list[Mapping[str, float]] = []
+        script = dict(row.script)
         steady = row.until if row.steady is None else row.steady
         if row.steady is None and row.grid <= 30:
             steady = int(max(script)) + STEADY
@@ -422,17 +438,21 @@ async def record(row: Row, certificates: Certificates) -> Recorded:
             stage.clock.advance(row.grid)
     while len(steps) * row.grid <= row.until:
         steps.append(steps[-row.cycle])
+    seen = _seen(steps)
+    well = [_held(scrape, steps[-1]) for scrape in history]
+    steps += [well[n % len(well)] for n in range(row.after // row.grid)]
     length = row.history // row.grid
     before = [_held(history[n % len(history)], history[0]) for n in range(length - len(history))]
     recent = length - len(history) - RECENT // row.grid
     before[: max(recent, 0)] = [_long_ago(scrape) for scrape in before[: max(recent, 0)]]
     before += history if length else []
-    return Recorded(row, [*before, *steps], _seen(steps))
+    return Recorded(row, [*before, *steps], seen)
 
 
 def _held(scrape: Mapping[str, float], first: Mapping[str, float]) -> Mapping[str, float]:
-    """Return a scrape whose counters stand where they stood at first."""
-    return {name: first.get(name, value) if "_total{" in name else value for name, value in scrape.items()}
+    """Return a scrape whose counters and start times stand where they stood in another."""
+    kept = ("_total{", "_start_time_seconds{")
+    return {name: first.get(name, value) if any(k in name for k in kept) else value for name, value in scrape.items()}
 
 
 def _long_ago(scrape: Mapping[str, float]) -> Mapping[str, float]:
@@ -514,7 +534,7 @@ def firing(recorded: Sequence[Recorded], directory: Path, files: Mapping[str, st
     processes = []
     for number, part in enumerate(parts):
         row = part[0].row
-        times = range(max(row.history - row.grid, 0), row.history + max(one.row.until for one in part) + 1, row.grid)
+        times = range(max(row.history - row.grid, 0), row.history + max(one.row.end for one in part) + 1, row.grid)
         test = {
             "interval": f"{row.grid}s",
             "input_series": [series for n, one in enumerate(part) for series in one.series(f"{n}-")],
@@ -564,13 +584,14 @@ def _read(output: str, part: Sequence[Recorded]) -> dict[str, list[Alert]]:
             sets[when] = []
         for text in LABEL_SET.findall(match["got"]):
             labels = dict(LABEL.findall(text))
-            number = labels.get("job", labels.get("target", "0-")).partition("-")[0]
+            owners = (str(labels[name]) for name in ("job", "target", "instance", "exporter") if name in labels)
+            number = next(owners, "0-").partition("-")[0]
             own = {name: value.removeprefix(f"{number}-") for name, value in labels.items()}
             rows[int(number)][when].append(own)
     found = {}
     for one, sets in zip(part, rows, strict=True):
         row = one.row
-        times = [*range(max(row.history - row.grid, 0), row.history + row.until + 1, row.grid)]
+        times = [*range(max(row.history - row.grid, 0), row.history + row.end + 1, row.grid)]
         assert set(times) <= set(sets), f"promtool did not answer for {row.name}: {output[:2000]}"
         found[row.name] = _alerts(row, {when: sets[when] for when in times})
     return found
@@ -581,11 +602,11 @@ def _alerts(row: Row, seen: Mapping[int, Sequence[Labels]]) -> list[Alert]:
     found = []
     for when in sorted(seen):
         now = {tuple(sorted(labels.items())) for labels in seen[when]}
-        for key in [key for key in open_ if key not in now]:
-            found.append(Alert(dict(key), open_.pop(key), when - row.history))
+        ended = open_.keys() - now
+        found += [Alert(dict(key), open_.pop(key), when - row.history) for key in ended]
         for key in now - open_.keys():
             open_[key] = when - row.history
-    found += [Alert(dict(key), begin, row.until + row.grid) for key, begin in open_.items()]
+    found += [Alert(dict(key), begin, row.end + row.grid) for key, begin in open_.items()]
     return sorted(found, key=lambda alert: (alert.begin, alert.text))
 
 
@@ -601,7 +622,7 @@ INHIBITION = tuple(InhibitRule.parse(written) for written in CONFIG["inhibit_rul
 def told(row: Row, alerts: Sequence[Alert], rules: Sequence[InhibitRule] = INHIBITION) -> list[str]:
     """Return the notifications that leave Alertmanager: what fires, is not hidden, and has waited for its group."""
     sent: dict[tuple[str, ...], str] = {}
-    for when in range(-row.grid, row.until + 1, row.grid):
+    for when in range(-row.grid, row.end + 1, row.grid):
         now = [alert for alert in alerts if alert.begin <= when < alert.end]
         free = notifying(rules, [alert.labels for alert in now])
         for alert in now:
@@ -619,7 +640,7 @@ def rule_files() -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in RULE_FILES}
 
 
-# --- the document -------------------------------------------------------------------------------------------------------
+# --- the document ---------------------------------------------------------------------------------------------------
 
 
 def document(sections: Mapping[str, Sequence[tuple[Recorded, Sequence[Alert]]]], not_seen: Mapping[str, str]) -> str:
@@ -645,7 +666,8 @@ writes it: `pytest tests/test_matrix.py --update-golden`.
 - *Who is told*: what is left after the inhibition of `alerts/alertmanager.example.yml`. C is a page, W a ticket.
 - *What fires*: every alert, the hidden ones too, and how long after the first failing scrape. Add one scrape interval,
   one evaluation and `group_wait`.
-- Before the fault the target was healthy for an hour. `HealthErrorBudgetBurn` comes earlier if it was not.
+- Before the fault the target was healthy for an hour, and is again after it: who is told when it is over counts too.
+  A time after "to" is the end of an alert that ends while the row lasts.
 - A target is `pryv` (single core), `multi` (one core of several), `bundles` (host with `/v1/bundles/health`), `public`
   (host without it), `documented` (host that gives its own uptime), `system`, `cron` (Healthchecks), `many` (six hosts).
 """
@@ -653,23 +675,31 @@ writes it: `pytest tests/test_matrix.py --update-golden`.
 
 def _line(recorded: Recorded, alerts: Sequence[Alert]) -> str:
     row = recorded.row
-    sees = ", ".join(f"`{one}`" for one in [*recorded.sees.split(), *filter(None, row.shows.split(", "))])
     told_ = ", ".join(_short(text) for text in told(row, alerts)) or "nobody"
     why = f" ({row.why})" if row.why else ""
-    words = row.broken.replace("|", "\\|") + why
-    sees = sees.replace("|", "\\|") or "nothing"
+    words = f"{row.broken}{why}"
+    sees = _sees(recorded) or "nothing"
     return f"| {row.id} | {row.kind} | {words} | {sees} | {told_} | {_fires(row, alerts) or 'nothing'} |"
 
 
 def _fires(row: Row, alerts: Sequence[Alert]) -> str:
-    names: Counter[tuple[str, str]] = Counter()
+    names: dict[str, Counter[str]] = defaultdict(Counter)
     for alert in alerts:
         until = f" to {_minutes(alert.end)}" if alert.end <= row.until else ""
-        names[f"{alert.labels['alertname']} {alert.labels['severity']}", f"{_minutes(alert.begin)}{until}"] += 1
-    return ", ".join(
-        f"{_short(name)} {when}" + (f" ({number} times)" if number > 1 else "")
-        for (name, when), number in names.items()
+        names[f"{alert.labels['alertname']} {alert.labels['severity']}"][f"{_minutes(alert.begin)}{until}"] += 1
+    return "; ".join(
+        f"{_short(name)} " + ", ".join(f"{when} ({n} times)" if n > 1 else when for when, n in times.items())
+        for name, times in names.items()
     )
+
+
+def _sees(recorded: Recorded) -> str:
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for one in recorded.sees.split():
+        check, _, reason = one.partition("=")
+        reasons[reason.replace("|", ", then ")].append(check)
+    seen = [f"{reason}: {', '.join(f'`{check}`' for check in checks)}" for reason, checks in reasons.items()]
+    return "; ".join([*seen, *(f"`{one}`" for one in recorded.row.shows.split(", ") if one)])
 
 
 def _short(text: str) -> str:

@@ -13,6 +13,7 @@ from tests.alerts.cases import (
     ABSENT,
     BUDGET_TESTS,
     CASES,
+    SIX_HOURS,
     STATES,
     STYLES,
     WINDOWS,
@@ -21,10 +22,12 @@ from tests.alerts.cases import (
     for_ever,
     names,
     scraped,
+    verdicts,
 )
 from tests.alerts.rules import (
     DIRECTORY,
     RULE_FILES,
+    Expected,
     Rule,
     UnitTest,
     alert,
@@ -184,6 +187,7 @@ WORDS = {
     "or",
     "present_over_time",
     "rate",
+    "resets",
     "sum",
     "time",
     "topk",
@@ -274,6 +278,20 @@ class TestUnderPromtool:
         test = UnitTest(window, series, (), step, recorded)
         assert run(tmp_path, {"rules.yml": file_of(rule)}, [test], step) == ""
 
+    def test_an_outage_that_is_over_burns_no_longer_than_it_is_hidden(self, tmp_path: Path) -> None:
+        burn, cause = alert("HealthErrorBudgetBurn", "critical"), alert("HealthCheckFailing", "warning")
+        mended = (len(SIX_HOURS) + 20) * 60
+        series = scraped(verdicts(SIX_HOURS + "1" * 20 + "0" * 60), "metrics", "bundles")
+        labels = {"target": "t", "job": "health-exporter", "collector": "bundles", "check": "health"}
+        firing = (Expected(cause, labels, reasons="health=timeout "),)
+        expect = (
+            (mended + 150, (burn.name, cause.name), firing),
+            (mended + 165, (burn.name, cause.name), firing),
+            *((mended + after, (burn.name, cause.name), ()) for after in range(180, 3000, 60)),
+        )
+        test = UnitTest("mended", series, expect)
+        assert run(tmp_path, {"rules.yml": file_of(burn, cause)}, [test]) == ""
+
     def test_the_longest_ratios_are_made_as_the_others(self) -> None:
         for window, old in WINDOWS.items():
             (rule,) = (one for one in recordings() if one.name == f"target:probe_errors:ratio_avg{window}")
@@ -322,7 +340,6 @@ def test_every_alert_that_has_to_survive_flapping_is_tested_for_it() -> None:
         str(key)
         for key in (
             # Their values move, or their series are written out; tests of their own let them flap or end.
-            ("HealthErrorBudgetBurn", "critical"),
             ("HealthErrorBudgetBurn", "warning"),
             ("HealthCertificateExpiry", "critical", "true"),
             ("HealthServiceRestarting", "warning"),

@@ -1,12 +1,13 @@
 """The evaluator of inhibition, and what the example config makes of alerts that fire together."""
 
+import re
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.alerts.cases import STATES, State
-from tests.alerts.rules import DIRECTORY, alerts
+from tests.alerts.rules import DIRECTORY, Rule, alerts, seconds
 from tests.inhibition import InhibitRule, Matcher, notifying
 
 CONFIG: dict[str, Any] = yaml.safe_load((DIRECTORY / "alertmanager.example.yml").read_text(encoding="utf-8"))
@@ -256,6 +257,62 @@ def test_a_cause_fires_before_its_consequences() -> None:
         for one in alerts():
             if one.name in consequences and one.name not in (*WINDOWED, *ELSEWISE.get(cause, ())):
                 assert latest + 30 <= one.seconds("for"), (cause, one.key)
+
+
+TELL_OF_THE_PAST = {
+    ("HealthErrorBudgetBurn", "warning"): "what days have lost, and so of an outage that is over",
+    ("HealthBundleRestartsOften", "warning"): "six hours; it is silent for as long after a crash loop",
+    ("HealthServiceRestarting", "warning"): "an hour of restarts, which are no consequence of the last one",
+    ("HealthCertificateExpiry", "critical", "true"): "a cause: it hides HealthTargetDown, which is silent meanwhile",
+}
+"""What may outlive an alert that hides it, and why; what it tells of, and not the moment, is what it is for."""
+
+
+def sides(rule: InhibitRule) -> tuple[list[Rule], list[Rule]]:
+    """Return the alerts that are sources of a rule, and those that are targets; one of a whole job is of no target."""
+    named = [
+        (one, {"alertname": one.name, **one.labels})
+        for one in alerts()
+        if one.name != "HealthManyTargetsDown" or "target" not in rule.equal
+    ]
+    source, target = (
+        [one for one, labels in named if all(matcher.matches(labels) for matcher in side)]
+        for side in (rule.source, rule.target)
+    )
+    return source, target
+
+
+@pytest.mark.parametrize("number", range(len(RULES)))
+def test_a_cause_outlives_its_consequences(number: int) -> None:
+    """Otherwise a consequence would be told of when all is well again: the inhibition ends with the cause."""
+    sources, targets = sides(RULES[number])
+    assert sources
+    assert targets
+    for source in sources:
+        for target in targets:
+            if target.key not in TELL_OF_THE_PAST:
+                assert source.seconds("keep_firing_for") > target.seconds("keep_firing_for"), (source.key, target.key)
+
+
+def test_only_what_would_be_too_late_is_excepted() -> None:
+    late = {
+        target.key
+        for sources, targets in map(sides, RULES)
+        for source in sources
+        for target in targets
+        if source.seconds("keep_firing_for") <= target.seconds("keep_firing_for")
+    }
+    assert late == set(TELL_OF_THE_PAST)
+
+
+def test_the_fast_burn_ends_before_what_hides_it() -> None:
+    """It is not kept, but remembers the last failure; 30 s are two evaluations."""
+    (burn,) = (one for one in alerts() if one.key == ("HealthErrorBudgetBurn", "critical"))
+    (memory,) = re.findall(r"max_over_time\(target:probe_error:max\[(\w+)\]\)", burn.expr)
+    hiding = [source for sources, targets in map(sides, RULES) if burn in targets for source in sources]
+    assert {"HealthTargetDown", "HealthCheckFailing"} < {one.name for one in hiding}
+    for one in hiding:
+        assert seconds(memory) + 30 <= one.seconds("keep_firing_for"), one.key
 
 
 def test_severities_have_a_route() -> None:

@@ -257,7 +257,7 @@ TARGET_CASES = (
         all_of(PRYV, "connect"),
         (
             pryv(),
-            *(all_of(PRYV, "connect", **{check: ""}) for check in ("registration", "platform", "storage", "series")),
+            *(all_of(PRYV, "connect", **{check: ""}) for check in ("registration", "platform", "storage")),
             # Only storage is remembered for long enough to matter.
             remembered(all_of(PRYV, "connect", platform=""), "platform"),
             all_of(PRYV, "auth"),
@@ -277,7 +277,7 @@ TARGET_CASES = (
         # What a dead service still passes does not count, whatever the reason of the others.
         Case(("HealthTargetDown", "critical"), fault, collector=kind, until_ends=False, styles=("metrics",))
         for kind, fault in (
-            ("pryv", all_of((*PRYV, "dns"), "connect", dns="", access="", hfs="")),
+            ("pryv", all_of((*PRYV, "dns"), "connect", dns="", access="", hfs="", series="")),
             ("pryv", remembered(all_of(PRYV, "connect", storage=""), "storage")),
             ("pryv", remembered(all_of(PRYV, "timeout", storage="auth"), "storage")),
             ("system_health", all_of(MEDIA, "timeout", consistency="")),
@@ -508,7 +508,13 @@ PRYV_CASES = (
     Case(
         ("HealthPryvDnsFailing", "critical"),
         multi(dns="unhealthy"),
-        (multi(), multi(dns="internal"), multi(dns="dns", storage="not_found"), pryv(storage="dns")),
+        (
+            multi(),
+            multi(dns="internal"),
+            multi(dns="dns", storage="not_found"),
+            multi(dns="unhealthy", storage="wrong_target"),
+            pryv(storage="dns"),
+        ),
     ),
     Case(("HealthPryvDnsFailing", "critical"), multi(dns="dns", storage="http_status"), until_ends=False),
     Case(("HealthPryvDnsFailing", "critical"), multi(dns="dns", access="not_found"), until_ends=False),
@@ -834,7 +840,8 @@ CRON_CASES = (
     ),
 )
 
-EXPORTER = {"job": "health-exporter", "instance": "e1:10054"}
+REPLICA = {"instance": "e1:10054"}
+EXPORTER = {"job": "health-exporter", **REPLICA}
 OF_EXPORTER = ",".join(f'{label}="{value}"' for label, value in EXPORTER.items())
 RELOADED = f"health_exporter_config_last_reload_successful{{{OF_EXPORTER}}}"
 REJECTED = f'health_exporter_requests_rejected_total{{{OF_EXPORTER},cause="max_requests"}}'
@@ -845,7 +852,7 @@ EXPORTER_CASES = (
         ("HealthExporterDown", "critical"),
         up("health-exporter", "e1:10054", "0"),
         (up("health-exporter", "e1:10054", "1"), up("health-probe", "t", "0"), up("node", "e1:10054", "0")),
-        EXPORTER,
+        REPLICA,
         description="e1:10054 cannot be scraped. Unwatched: every target it probes.",
         styles=("as_written",),
     ),
@@ -856,10 +863,22 @@ EXPORTER_CASES = (
         | up("health-probe", "u", "0", exporter="e1:10054")
         | up("health-probe", "v", "1", exporter="e2:10054"),
         (),
-        EXPORTER | {"job": "monitoring/health-exporter"},
+        REPLICA,
         description="e1:10054 cannot be scraped. Unwatched: 2 probed targets.",
         styles=("as_written",),
         until_ends=False,
+    ),
+    Case(
+        # Its own job and its shard's, of /metrics shared between replicas.
+        ("HealthExporterDown", "critical"),
+        up("health-exporter", "e1:10054", "0", team="core")
+        | up("health-exporter-shard-0", "e1:10054", "0", exporter="e1:10054", team="core")
+        | up("health-exporter", "e2:10054", "1", team="core")
+        | up("health-exporter-shard-1", "e2:10054", "1", exporter="e2:10054", team="core"),
+        (),
+        REPLICA | {"team": "core"},
+        description="e1:10054 cannot be scraped. Unwatched: every target it probes.",
+        styles=("as_written",),
     ),
     Case(
         ("HealthExporterConfigReloadFailed", "warning"),
@@ -958,15 +977,28 @@ def kept(test: tuple[tuple[str, str], int, UnitTest], at: int, value: str) -> tu
     return key, scrape, UnitTest(made.name, made.series, (*made.expect, *more), scrape)
 
 
-WELL = "0" * 60
+WELL, SIX_HOURS = "0" * 60, "0" * 310
 BUDGET_TESTS = (
     # Flapping, never twice running: 33 % of an hour passes 7.2 % at the 5th failure, 13 minutes on; then `for`.
-    budget_test("flapping", WELL + "001" * 40, FAST, {76: 60, 120: 60}, (60, 70, 75)),
-    # An outage of 10 minutes: the short window ends it, though the hour is still spoilt.
-    budget_test("outage that is over", WELL + "1" * 10 + "0" * 60, FAST, {66: 60, 79: 60}, (60, 65, 81, 90, 120)),
+    budget_test("flapping", WELL + "001" * 40, FAST, dict.fromkeys(range(76, 180), 60), (60, 70, 75)),
+    # One of five: more time between two failures than an outage that is over is given.
+    budget_test("flapping seldom", WELL + "00001" * 24, FAST, dict.fromkeys(range(90, 180), 60), (60, 70, 80)),
+    # An outage of 10 minutes ends with its last failure, though the windows are still spoilt.
+    budget_test("outage that is over", WELL + "1" * 10 + "0" * 60, FAST, {66: 60, 71: 60}, (60, 65, 72, 73, 90, 120)),
+    # The same of 20 minutes, which spoils the six hours, too; a few single failures before do not change it.
+    budget_test(
+        "long outage that is over", SIX_HOURS + "1" * 20 + "0" * 60, FAST, {316: 60, 331: 60}, (315, *range(332, 390))
+    ),
+    budget_test(
+        "long outage after a few failures",
+        "0" * 130 + ("1" + "0" * 19) * 2 + "0" * 80 + ("1" + "0" * 19) * 2 + "0" * 20 + "1" * 20 + "0" * 60,
+        FAST,
+        {331: 60},
+        tuple(range(332, 390)),
+    ),
     budget_test("4 failures an hour", ("0" * 14 + "1") * 16, FAST, {}, (60, 120, 180, 239)),
-    budget_test("4 % for six hours", ("0" * 24 + "1") * 18, FAST, {400: 360}, (60, 240, 299)),
-    budget_test("2.5 % for ever", ("0" * 39 + "1") * 12, FAST, {}, (300, 360, 400, 470)),
+    budget_test("4 % for six hours", ("0" * 24 + "1") * 18, FAST, dict.fromkeys(range(400, 425), 360), (60, 240, 299)),
+    budget_test("2.5 % for ever", ("0" * 39 + "1") * 12, FAST, {}, (300, 310, 360, 370, 410, 450, 470)),
     budget_test("first scrape fails", "1" + "0" * 119, FAST, {}, (2, 10, 50, 60, 100)),
     budget_test("new and dead", "1" * 90, FAST, {52: 60}, (2, 10, 49, 51)),
     budget_test("one failure", "0" * 200 + "1" + "0" * 200, FAST, {}, (200, 202, 205, 210, 260, 400)),
@@ -1044,7 +1076,7 @@ ENDINGS = (
     ending(
         ("HealthCertificateExpiry", "critical", "true"),
         {name: f"{values}x2 stale" for name, values in (all_of(HOST, "tls") | {EXPIRY: "-60"}).items()},
-        165 + 300,
+        165 + 420,
         "3m 45s",
     ),
     ending(
@@ -1225,8 +1257,8 @@ PRYV_STATES = (
         multi(
             storage="wrong_target", access="wrong_target", registration="not_found", series="not_found", dns="unhealthy"
         ),
-        (MISCONFIGURED, DNS),
-        ("HealthPryvDnsFailing", "HealthTargetMisconfigured"),
+        (MISCONFIGURED,),
+        ("HealthTargetMisconfigured",),
     ),
     State(
         "account gone",
