@@ -28,7 +28,7 @@ from health_exporter.simulators.pryv import PryvCore
 ROOT = Path(__file__).parent.parent
 TARGETS = 200
 TARGETS_FOR_MEMORY = 100
-ROUNDS = 7
+ROUNDS = 15
 TICKS = os.sysconf("SC_CLK_TCK")
 ASKED = (
     ("GET", "/reg/{user}/check_username"),
