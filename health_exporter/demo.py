@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from collectors import COLLECTORS
@@ -23,6 +25,8 @@ from health_exporter.simulators.system_health import SystemHealth
 log = logging.getLogger(__name__)
 
 ACT_SECONDS = 120.0
+CERTIFICATE = Path(__file__).parent / "simulators" / "demo.pem"
+"""Certificate and key of the one target that speaks TLS."""
 BUNDLES = (
     Bundle("bash"),
     Bundle("bash"),
@@ -45,7 +49,7 @@ class Stage:
         self.host = BundleHost(BUNDLES, "recon")
         self.public_host = BundleHost((Bundle("bash"), Bundle("weather", "crash_loop")))
         self.documented_host = BundleHost((Bundle("bash"), Bundle("weather")), "documented")
-        self.media = SystemHealth()
+        self.media = SystemHealth(ssl=_server_context())
         self.heartbeat = Job(10)
         self.cron = Healthchecks()
         self.cron.checks.append(SimulatedCheck("Heartbeat", "heartbeat", timeout=15, grace=15, job=self.heartbeat))
@@ -88,7 +92,8 @@ class Stage:
                 "system_health",
                 "media",
                 self.media,
-                url=f"http://localhost:{self.media.server.port}",
+                url=f"https://localhost:{self.media.server.port}",
+                tls_config={"ca_file": str(CERTIFICATE)},
                 api_key=self.media.api_key,
                 checks=["health", "detailed", "consistency", "sftpgo"],
                 labels={"team": "media"},
@@ -158,11 +163,17 @@ async def simulated() -> AsyncIterator[tuple[list[TargetSettings], Mapping[TlsCo
         await stage.enter(stack)
         play = asyncio.create_task(stage.play())
         try:
-            default = TlsConfig()
-            yield stage.targets(), {default: tls_contexts(default)}
+            targets = stage.targets()
+            yield targets, {config: tls_contexts(config) for config in {target.tls_config for target in targets}}
         finally:
             play.cancel()
             await asyncio.gather(play, return_exceptions=True)
+
+
+def _server_context() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    return context
 
 
 def _target(kind: str, name: str, server: Any, **settings: Any) -> TargetSettings:

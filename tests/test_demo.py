@@ -12,7 +12,6 @@ from health_exporter.reference import TABLES
 from tests.support import FakeClock, prober_of, read, reasons, samples_of
 
 NOT_SHOWN = {
-    "probe_ssl_earliest_cert_expiry": "the simulators speak plain http there; tests/test_tls.py",
     "bundle_last_restart_timestamp_seconds": "no restart in the first seconds; tests/test_bundles.py",
 }
 

@@ -37,14 +37,14 @@ def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel: Path) -> None:
     assert {name for name in folders if not name.endswith(".dist-info")} == {"collectors", "health_exporter"}
 
 
-def test_the_wheel_holds_every_module_and_the_type_markers(wheel: Path) -> None:
+def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
     modules = {
         str(path.relative_to(ROOT))
         for package in ("collectors", "health_exporter")
         for path in (ROOT / package).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in {".py", ".pem"} or path.name == "py.typed"
     }
     assert modules <= packed
 
